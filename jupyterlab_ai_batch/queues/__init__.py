@@ -1,0 +1,1 @@
+"""Where Submissions wait and run."""
