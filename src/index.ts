@@ -1,0 +1,4 @@
+/**
+ * The extension of JupyterLab and Notebook 7.
+ */
+export * from './tokens';
