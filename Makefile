@@ -1,0 +1,46 @@
+# `make demo` and `make test` set up everything that they need; see tools/.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.10 python3; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then echo $$p; break; fi; done)
+VENV_PYTHON := .venv/bin/python
+.DEFAULT_GOAL := help
+
+.PHONY: help setup setup-browser demo test lab lint format docs bench dist clean
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+setup: ## Python environment, front-end build, isolation
+	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer is needed." >&2; exit 1; }
+	@$(PYTHON) tools/prepare.py
+
+setup-browser:
+	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer is needed." >&2; exit 1; }
+	@$(PYTHON) tools/prepare.py --browser
+
+demo: setup ## run the main job on a real example and show what comes home
+	@$(VENV_PYTHON) tools/demo.py
+
+test: setup-browser ## lint, pytest, jest, wheel and browser tests
+	@$(VENV_PYTHON) tools/check.py
+
+lab: setup ## open JupyterLab with the examples
+	@.venv/bin/jupyter lab --ServerApp.root_dir=examples
+
+lint: setup ## every static check, changing nothing
+	@$(VENV_PYTHON) tools/check.py lint
+
+format: setup ## format Python and TypeScript
+	@.venv/bin/ruff format . && .venv/bin/ruff check --fix . ; PATH=".venv/bin:$$PATH" npm run --silent lint
+
+docs: setup ## regenerate docs/performance.md and the reference tables from the sources
+	@$(VENV_PYTHON) tools/write_docs.py
+
+bench: setup ## measure against jupyter-scheduler (about 20 minutes) and regenerate docs/performance.md
+	@$(VENV_PYTHON) benchmarks/local.py --json benchmarks/results/local.json
+	@cp benchmarks/results/local.json docs/performance.json
+	@$(VENV_PYTHON) tools/write_docs.py
+
+dist: setup ## sdist, and a wheel from it, in dist/
+	@$(VENV_PYTHON) tools/check_wheel.py --keep dist
+
+clean: ## remove what was built or installed here
+	rm -rf .venv node_modules ui-tests/node_modules lib dist build jupyterlab_ai_batch/labextension *.tsbuildinfo
