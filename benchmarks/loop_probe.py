@@ -31,11 +31,11 @@ class LoopProbe:
             self.delays_s.append(max(0.0, loop.time() - wanted))
 
 
-class ProbeHandler(JupyterHandler):  # type: ignore[misc]
+class ProbeHandler(JupyterHandler):
     def initialize(self, probe: LoopProbe) -> None:
         self._probe = probe
 
-    @web.authenticated  # type: ignore[untyped-decorator]
+    @web.authenticated
     def get(self) -> None:
         delays = self._probe.delays_s
         if self.get_query_argument("reset", None):

@@ -13,7 +13,7 @@ from servers import JupyterServer, MeasurementError, wait_until
 
 REQUIREMENTS = ("jupyter-scheduler==2.12.*", "ipykernel")
 EXTENSIONS = {"jupyter_scheduler": True}
-TERMINAL = {"COMPLETED", "FAILED", "STOPPED"}
+TERMINAL = {"COMPLETED", "FAILED"}  # a new job is STOPPED until its process says otherwise
 CONSTRAINTS = Path(__file__).resolve().parent.parent / "constraints.txt"
 
 

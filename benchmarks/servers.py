@@ -76,13 +76,13 @@ class JupyterServer:
             *(str(venv / "bin/python"), "-m", "jupyter_server", "--no-browser", "--allow-root"),
             *(f"--ServerApp.port={self._port}", "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1"),
             *(f"--IdentityProvider.token={self._token}", f"--ServerApp.root_dir={root}"),
-            *(f"--ServerApp.jpserver_extensions={json.dumps(dict(extensions))}", "--ServerApp.log_level=WARN"),
+            *(f"--ServerApp.jpserver_extensions={dict(extensions)}", "--ServerApp.log_level=WARN"),
         ]
         env = home_environment(home, venv, **environment)
         with (home / "server.log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=root, env=env, stdout=log, stderr=log)
 
-    def __enter__(self) -> JupyterServer:
+    def __enter__(self) -> JupyterServer:  # noqa: PYI034 - Self needs Python 3.11
         wait_until(self._answers, deadline_s=60, what=f"server in {self.home}")
         return self
 

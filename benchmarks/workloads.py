@@ -48,7 +48,7 @@ def write_notebook(path: Path, *, seconds: float) -> Path:
 
 
 def fill_tree(folder: Path, *, files: int, file_bytes: int, seed: int) -> None:
-    """Write ``files`` incompressible files of ``file_bytes``, a hundred per directory; another seed changes them all."""
+    """Write ``files`` incompressible files of ``file_bytes``, a hundred per directory; another seed changes all."""
     generator = random.Random(seed)  # noqa: S311 - reproducible bytes, not secrets
     for number in range(files):
         path = folder / f"part-{number // 100:03d}" / f"{number:05d}.bin"

@@ -60,10 +60,7 @@ def check_installed(venv: Path, env: dict[str, str], cwd: Path) -> None:
     """Raise CheckError unless Jupyter finds both extensions and the command in ``venv``."""
     jupyter = str(venv / "bin/jupyter")
     server = run([jupyter, "server", "extension", "list"], env, cwd)
-    if (
-        "jupyterlab_ai_batch" not in server
-        or "enabled" not in server.split("jupyterlab_ai_batch", 1)[1].splitlines()[0]
-    ):
+    if not re.search(r"jupyterlab_ai_batch\S*\s+(\S+\s+)?enabled", server):
         raise CheckError(f"the server extension is not enabled:\n{server}")
     labextension = venv / "share/jupyter/labextensions/jupyterlab-ai-batch"
     for name in ("package.json", "install.json", "static/style.js"):
