@@ -3,7 +3,7 @@
  */
 import type { TranslationBundle } from '@jupyterlab/translation';
 
-import type { IParameter } from '../../wire';
+import type { IParameter } from '../../models';
 
 /**
  * What a form field holds: a boolean for a check box, otherwise text as typed.
@@ -26,11 +26,11 @@ export function toInput(parameter: IParameter, value: unknown): FieldInput {
       return value === true;
     case 'int':
     case 'float':
-      return value === null ? '' : String(value);
+      return typeof value === 'number' ? String(value) : '';
     case 'str':
       return typeof value === 'string' ? value : '';
     case 'json':
-      return JSON.stringify(value, null, 2) ?? '';
+      return JSON.stringify(value ?? null, null, 2);
   }
 }
 

@@ -1,0 +1,150 @@
+import { fireEvent, waitFor, within } from '@testing-library/react';
+import { BatchApiError } from '../../../errors';
+import type { ISubmission } from '../../../models';
+import { openSubmitDialog } from '..';
+import { FakeServices, PARAMETERS, SUBMISSION } from './fakes';
+
+let services: FakeServices;
+
+function open(): Promise<ISubmission | null> {
+  return openSubmitDialog({
+    services,
+    notebookPath: 'digits/train digits é.ipynb',
+    stateDB: null
+  });
+}
+
+async function dialogNode(): Promise<HTMLElement> {
+  return waitFor(() => {
+    const node = document.querySelector<HTMLElement>('.jp-Dialog');
+    expect(node?.querySelector('#jp-ai-batch-title')).toBeTruthy();
+    return node!;
+  });
+}
+
+function press(node: Element, key: string): void {
+  fireEvent.keyDown(node, { key });
+}
+
+describe('openSubmitDialog', () => {
+  beforeEach(() => {
+    services = new FakeServices();
+  });
+
+  afterEach(async () => {
+    document.querySelectorAll('.jp-Dialog').forEach(node => {
+      press(node, 'Escape');
+    });
+  });
+
+  it('submits on Enter with the defaults, and returns the Submission', async () => {
+    const result = open();
+    const node = await dialogNode();
+    const title = node.querySelector<HTMLInputElement>('#jp-ai-batch-title')!;
+    expect(title.value).toBe('train digits é');
+    press(title, 'Enter');
+    expect(await result).toEqual(SUBMISSION);
+    expect(document.querySelector('.jp-Dialog')).toBeNull();
+  });
+
+  it('returns null on Escape and submits nothing', async () => {
+    const result = open();
+    press(await dialogNode(), 'Escape');
+    expect(await result).toBeNull();
+    expect(services.submitted).toEqual([]);
+  });
+
+  it('shows a typed field for each parameter', async () => {
+    void open();
+    const view = within(await dialogNode());
+    await view.findByLabelText('epochs');
+    const kinds = PARAMETERS.parameters.map(parameter => {
+      const field = view.getByLabelText(parameter.name);
+      return field instanceof HTMLInputElement ? field.type : field.tagName;
+    });
+    expect(kinds).toEqual(['checkbox', 'text', 'text', 'text', 'TEXTAREA']);
+    expect(
+      view.getByLabelText('layers').getAttribute('aria-describedby')
+    ).toBeTruthy();
+  });
+
+  it('does not submit on Enter in a text area', async () => {
+    void open();
+    const view = within(await dialogNode());
+    const area = await view.findByLabelText('layers');
+    area.focus();
+    press(area, 'Enter');
+    await Promise.resolve();
+    expect(services.submitted).toEqual([]);
+  });
+
+  it('marks and focuses a field that cannot be read', async () => {
+    void open();
+    const node = await dialogNode();
+    const field = await within(node).findByLabelText('epochs');
+    fireEvent.change(field, { target: { value: 'many' } });
+    press(field, 'Enter');
+    const alert = await within(node).findByRole('alert');
+    expect(alert.textContent).toContain('whole number');
+    expect(field.getAttribute('aria-invalid')).toBe('true');
+    expect(field.getAttribute('aria-describedby')).toContain(alert.id);
+    await waitFor(() => {
+      expect(document.activeElement).toBe(field);
+    });
+  });
+
+  it('says size, new bytes, secrets and findings of the plan', async () => {
+    void open();
+    const node = await dialogNode();
+    await waitFor(() => {
+      expect(node.textContent).toContain('environment unchanged');
+    });
+    expect(node.textContent).toContain('31,204 files');
+    expect(node.textContent).toContain('2 files look like secrets');
+    expect(node.textContent).toContain('.aws/credentials, .netrc');
+    expect(node.textContent).toContain('notes/keys.txt, line 3: password');
+    expect(node.querySelector('details')?.open).toBe(false);
+  });
+
+  it('offers the notebook’s folder when everything is too large', async () => {
+    const { answerPlan } = services;
+    services.answerPlan = () =>
+      Promise.reject(
+        new BatchApiError('Your files take 9 GB; the limit is 2 GB.', {
+          code: 'snapshot_too_large',
+          hint: 'Leave something out.'
+        })
+      );
+    void open();
+    const view = within(await dialogNode());
+    const way = await view.findByText('Capture the notebook’s folder only');
+    services.answerPlan = answerPlan;
+    fireEvent.click(way);
+    await view.findByText(/environment unchanged/);
+    expect(services.planned.at(-1)?.capture_from).toBe('folder');
+  });
+
+  it('stays open with message and hint when the server refuses', async () => {
+    services.answerSubmit = () =>
+      Promise.reject(
+        new BatchApiError('There is no notebook here.', {
+          code: 'notebook_missing',
+          hint: 'Save it first.'
+        })
+      );
+    void open();
+    const node = await dialogNode();
+    fireEvent.click(within(node).getByText('Submit'));
+    const alert = await within(node).findByRole('alert');
+    expect(alert.textContent).toContain('There is no notebook here.');
+    expect(alert.textContent).toContain('Save it first.');
+  });
+
+  it('does not close on a click beside it', async () => {
+    void open();
+    const node = await dialogNode();
+    fireEvent.mouseDown(node);
+    fireEvent.click(node);
+    expect(node.isConnected).toBe(true);
+  });
+});

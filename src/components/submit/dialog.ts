@@ -1,0 +1,127 @@
+import { Dialog } from '@jupyterlab/apputils';
+import type { ISubmission } from '../../models';
+import { findErrors } from './form';
+import type { SubmitModel } from './model';
+import { SubmitBody } from './view';
+
+/**
+ * A dialog that closes only when the server has accepted the Submission, or on Cancel.
+ */
+export class SubmitDialog extends Dialog<void> {
+  constructor(private readonly _model: SubmitModel) {
+    const title = _model.trans.__(
+      'Submit %1 as a batch job',
+      _model.notebookPath.split('/').pop() ?? _model.notebookPath
+    );
+    super({
+      title,
+      body: new SubmitBody(_model),
+      buttons: [
+        Dialog.cancelButton({ label: _model.trans.__('Cancel') }),
+        Dialog.okButton({
+          label: _model.trans.__('Submit'),
+          caption: _model.trans.__('Submit (Enter)')
+        })
+      ],
+      focusNodeSelector: '#jp-ai-batch-title'
+    });
+    this.addClass('jp-ai-batch-SubmitDialog');
+    this.node.setAttribute('aria-label', title);
+    _model.changed.connect(this._onChanged, this);
+  }
+
+  /** The Submission that the server has accepted; `null` before that. */
+  get submission(): ISubmission | null {
+    return this._submission;
+  }
+
+  override dispose(): void {
+    this._model.changed.disconnect(this._onChanged, this);
+    super.dispose();
+  }
+
+  /**
+   * Cancel closes; Submit asks the server first.
+   */
+  override resolve(index?: number): void {
+    if (index === CANCEL) {
+      super.resolve(index);
+      return;
+    }
+    void this._submit();
+  }
+
+  /**
+   * Enter submits from every field, but does what it should in a text area, on a button of the form and on Details.
+   */
+  protected override _evtKeydown(event: KeyboardEvent): void {
+    if (event.key === 'Enter' && event.isComposing) {
+      return;
+    }
+    const isOwn =
+      event.target instanceof Element &&
+      event.target.closest('.jp-ai-batch-Submit-body') !== null &&
+      event.target.matches('textarea, button, summary');
+    if (isOwn && KEYS_OF_CONTROLS.has(event.key)) {
+      if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
+        event.preventDefault();
+        this.resolve();
+      }
+      return;
+    }
+    super._evtKeydown(event);
+  }
+
+  /**
+   * A click beside the dialog does not throw away what was typed.
+   */
+  protected override _evtClick(event: MouseEvent): void {
+    const content = this.node.querySelector('.jp-Dialog-content');
+    if (content?.contains(event.target as Node) === true) {
+      super._evtClick(event);
+      return;
+    }
+    event.stopPropagation();
+    event.preventDefault();
+  }
+
+  private async _submit(): Promise<void> {
+    const submission = await this._model.submit();
+    if (this.isDisposed) {
+      return;
+    }
+    if (submission !== null) {
+      this._submission = submission;
+      super.resolve(SUBMIT);
+      return;
+    }
+    if (findErrors(this._model.state, this._model.trans).size > 0) {
+      this._focusFirstError();
+    }
+  }
+
+  private _focusFirstError(): void {
+    // React has not drawn the errors yet.
+    requestAnimationFrame(() => {
+      this.node.querySelector<HTMLElement>('[aria-invalid="true"]')?.focus();
+    });
+  }
+
+  private _onChanged(): void {
+    const submit = this.node.querySelector<HTMLButtonElement>(
+      '.jp-Dialog-footer .jp-mod-accept'
+    );
+    submit?.setAttribute('aria-disabled', String(this._model.state.submitting));
+  }
+
+  private _submission: ISubmission | null = null;
+}
+
+const CANCEL = 0;
+const SUBMIT = 1;
+
+const KEYS_OF_CONTROLS: ReadonlySet<string> = new Set([
+  'Enter',
+  'ArrowLeft',
+  'ArrowRight'
+]);

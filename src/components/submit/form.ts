@@ -1,0 +1,209 @@
+/**
+ * The dialog's content as one immutable record, and the pure steps from it to a request.
+ */
+import type { TranslationBundle } from '@jupyterlab/translation';
+import type {
+  CaptureFrom,
+  INotebookParameters,
+  IParameter,
+  IProfile,
+  IQueueReading,
+  ISnapshotPlan,
+  ISubmissionRequest
+} from '../../models';
+import type { ISubmitDefaults } from '../../tokens';
+import { formatLimit, OFFERED_LIMITS_S, parseDuration } from './duration';
+import { changedInputs, type FieldInput, parseInput } from './fields';
+import type { IProblem } from './problem';
+
+/**
+ * Something that the server is asked for while the dialog is already open.
+ */
+export type Loadable<T> =
+  | { readonly status: 'loading' }
+  | { readonly status: 'ready'; readonly value: T }
+  | { readonly status: 'failed'; readonly problem: IProblem };
+
+export const LOADING: { readonly status: 'loading' } = { status: 'loading' };
+
+/**
+ * A time limit: the profile's own (`null`), an offered one in seconds, or text that the user types.
+ */
+export type LimitChoice = number | null | { readonly text: string };
+
+/**
+ * What the user has chosen so far. `profile` and `queue` are `null` while the server is to choose.
+ */
+export interface ISubmitForm {
+  readonly title: string;
+  readonly profile: string | null;
+  readonly queue: string | null;
+  readonly limit: LimitChoice;
+  readonly captureFrom: CaptureFrom;
+  readonly replaceNotebook: boolean;
+  readonly inputs: ReadonlyMap<string, FieldInput>;
+}
+
+/**
+ * Everything that the dialog shows.
+ */
+export interface ISubmitState {
+  readonly form: ISubmitForm;
+  readonly profiles: Loadable<readonly IProfile[]>;
+  readonly queues: Loadable<readonly IQueueReading[]>;
+  readonly parameters: Loadable<INotebookParameters>;
+  readonly plan: Loadable<ISnapshotPlan>;
+  /** What the server said to the last try to submit. */
+  readonly refusal: IProblem | null;
+  /** Whether a try to submit found fields that cannot be read: from then on, errors show while typing. */
+  readonly checked: boolean;
+  readonly submitting: boolean;
+}
+
+/**
+ * The form as it opens, from the user's settings or from the choices of last time.
+ */
+export function initialForm(
+  title: string,
+  defaults: ISubmitDefaults
+): ISubmitForm {
+  return {
+    title: defaults.title ?? title,
+    profile: defaults.profile ?? null,
+    queue: defaults.queue ?? null,
+    limit: toLimit(defaults.max_duration_s ?? null),
+    captureFrom: defaults.capture_from ?? 'auto',
+    replaceNotebook: defaults.replace_notebook ?? false,
+    inputs: new Map()
+  };
+}
+
+function toLimit(seconds: number | null): LimitChoice {
+  return seconds === null || OFFERED_LIMITS_S.includes(seconds)
+    ? seconds
+    : { text: formatLimit(seconds) };
+}
+
+/**
+ * Errors by field: `limit`, or a parameter's name behind `parameter:`.
+ */
+export type FieldErrors = ReadonlyMap<string, string>;
+
+/**
+ * The sentences for all fields that cannot be read.
+ */
+export function findErrors(
+  state: ISubmitState,
+  trans: TranslationBundle
+): FieldErrors {
+  const errors = new Map<string, string>();
+  const { limit } = state.form;
+  if (
+    typeof limit === 'object' &&
+    limit &&
+    parseDuration(limit.text) === null
+  ) {
+    errors.set(
+      'limit',
+      trans.__('Give a duration, for example 90 min, 2 h or 1 d 12 h.')
+    );
+  }
+  for (const parameter of changedParameters(state)) {
+    const input = state.form.inputs.get(parameter.name) ?? '';
+    const parsed = parseInput(parameter, input, trans);
+    if (!parsed.ok) {
+      errors.set(parameterField(parameter.name), parsed.error);
+    }
+  }
+  return errors;
+}
+
+/**
+ * The key of a parameter's field in `FieldErrors`.
+ */
+export function parameterField(name: string): string {
+  return `parameter:${name}`;
+}
+
+/**
+ * What would be asked for now; fields that cannot be read are left out.
+ */
+export function buildChoice(
+  state: ISubmitState,
+  trans: TranslationBundle
+): Required<ISubmitDefaults> {
+  const { form } = state;
+  const parameters: Record<string, unknown> = {};
+  for (const parameter of changedParameters(state)) {
+    const input = form.inputs.get(parameter.name) ?? '';
+    const parsed = parseInput(parameter, input, trans);
+    if (parsed.ok) {
+      parameters[parameter.name] = parsed.value;
+    }
+  }
+  return {
+    title: form.title.trim(),
+    profile: chosenProfile(state)?.name ?? form.profile,
+    queue: chosenQueue(state)?.name ?? form.queue,
+    parameters,
+    max_duration_s: limitSeconds(form.limit),
+    capture_from: form.captureFrom,
+    replace_notebook: form.replaceNotebook
+  };
+}
+
+/**
+ * The body of `POST submissions` for a choice.
+ */
+export function buildRequest(
+  notebookPath: string,
+  choice: Required<ISubmitDefaults>
+): ISubmissionRequest {
+  return {
+    notebook_path: notebookPath,
+    ...choice,
+    title: choice.title === '' ? null : choice.title
+  };
+}
+
+/**
+ * The profile that the job would get: the chosen one, else the server's first.
+ */
+export function chosenProfile(state: ISubmitState): IProfile | null {
+  if (state.profiles.status !== 'ready') {
+    return null;
+  }
+  const profiles = state.profiles.value;
+  return (
+    profiles.find(profile => profile.name === state.form.profile) ??
+    profiles.at(0) ??
+    null
+  );
+}
+
+/**
+ * The queue that the job would wait in: the chosen one, else the server's first.
+ */
+export function chosenQueue(state: ISubmitState): IQueueReading | null {
+  if (state.queues.status !== 'ready') {
+    return null;
+  }
+  const queues = state.queues.value;
+  return (
+    queues.find(queue => queue.name === state.form.queue) ??
+    queues.at(0) ??
+    null
+  );
+}
+
+function limitSeconds(limit: LimitChoice): number | null {
+  return typeof limit === 'object' && limit !== null
+    ? parseDuration(limit.text)
+    : limit;
+}
+
+function changedParameters(state: ISubmitState): readonly IParameter[] {
+  return state.parameters.status === 'ready'
+    ? changedInputs(state.parameters.value.parameters, state.form.inputs)
+    : [];
+}
