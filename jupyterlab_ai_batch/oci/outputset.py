@@ -26,11 +26,14 @@ FILE_MEDIA_TYPE = "application/octet-stream"
 MANIFEST_MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
 
+CHANGED_MEANWHILE = "it changed while it was stored"
+
 MAX_FILES = 1_000_000
 MAX_CONFIG_BYTES = 512 * 1024**2
 MAX_PATH_BYTES = 4096
 MAX_NAME_BYTES = 255
 MAX_FILE_BYTES = 1 << 62
+MAX_MODE = 0o7777
 FILES_PER_MANIFEST = 20_000
 MAX_PARTS = MAX_FILES // FILES_PER_MANIFEST
 
@@ -45,8 +48,7 @@ def store_output_set(
 ) -> tuple[OutputSet, str]:
     """Store every file and then, last, the manifest that names them.
 
-    Args:
-        open_file: Gives the content of a file, at its start; ``OSError`` leaves the file out.
+    ``open_file`` gives the content of a file, at its start; its ``OSError`` leaves the file out.
 
     Returns:
         What was stored, and the manifest's digest. A file that cannot be read, or whose content is not what its
@@ -133,7 +135,7 @@ def _check_file(file: OutputFile) -> None:
     check_path(file.path)
     if not 0 <= file.size_bytes <= MAX_FILE_BYTES or not -MAX_FILE_BYTES <= file.mtime_ns <= MAX_FILE_BYTES:
         raise _corrupt("a file's size or time is out of range")
-    if not 0 <= file.mode <= 0o7777:
+    if not 0 <= file.mode <= MAX_MODE:
         raise _corrupt("a file's mode is out of range")
     if file.change is FileChange.DELETED:
         return
@@ -160,7 +162,7 @@ def _store_file(store: BlobStore, file: OutputFile, open_file: OpenFile) -> str 
                 sha256.update(chunk)
                 writer.write(chunk)
             if sha256.hexdigest() != file.sha256:
-                return "it changed while it was stored"
+                return CHANGED_MEANWHILE
             writer.commit()
     except OSError as exc:
         return exc.strerror or type(exc).__name__

@@ -1,0 +1,218 @@
+"""One Attempt: kernel, cells, checkpoints and the end, whichever way it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BatchError, StorageError
+from ..models import RunSpec
+from .checkpoint import Outbox
+from .kernel import INTERRUPT_GRACE_S, Kernel, KernelStartError, adopt_orphans
+from .progress import Reporter
+
+if TYPE_CHECKING:
+    from .execute import JobClient
+
+SUCCEEDED = 0
+FAILED = 1
+STOPPED = 75
+JOB_VARIABLE = "AI_BATCH_JOB"
+SAVE_INTERVAL_S = 5.0
+
+
+class AttemptRun:
+    """The run of one RunSpec; ``execute`` is called once."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        reporter: Reporter,
+        stop: asyncio.Event,
+        *,
+        clock: Callable[[], datetime],
+        started_ns: int,
+    ) -> None:
+        self._spec = spec
+        self._reporter = reporter
+        self._stop = stop
+        self._kernel = Kernel(spec.kernel_name, reporter)
+        self._outbox = Outbox(spec, clock=clock, started_ns=started_ns)
+        self._error: Mapping[str, Any] | None = None
+        self._saved_at = monotonic()
+        self._storing: asyncio.Task[None] | None = None
+
+    async def execute(self) -> int:
+        """Run to the end; returns the exit status.
+
+        Raises:
+            BatchError: nothing could be executed, or the result could not be stored.
+        """
+        adopt_orphans()
+        healthy = False
+        try:
+            client = await self._prepare()
+            healthy = await self._run_until_stopped(client)
+        finally:
+            await self._kernel.end(now=not healthy)
+            await self._settle_storing()
+        return await self._finish(client)
+
+    async def _prepare(self) -> JobClient:
+        """Start the kernel, and read everything else while it starts."""
+        notebook_file = Path(self._spec.work_root, self._spec.notebook)
+        environ = {**os.environ, JOB_VARIABLE: "1", "JPY_SESSION_NAME": str(notebook_file)}
+        await self._kernel.start(cwd=notebook_file.parent, environ=environ)
+        with _without_iri_grammar():
+            from .execute import JobClient
+            from .notebook import inject_parameters, read_notebook
+
+        notebook = read_notebook(notebook_file)
+        inject_parameters(notebook, self._spec.parameters, self._kernel.language)
+        self._outbox.open()
+        client = JobClient(
+            notebook,
+            self._reporter,
+            km=self._kernel.manager,
+            kernel_name=self._spec.kernel_name,
+            on_cell_end=lambda: self._save(client),
+        )
+        self._reporter.progress(0, client.of)
+        return client
+
+    async def _run_until_stopped(self, client: JobClient) -> bool:
+        """Run the cells; True when the kernel is well afterwards and may end in peace."""
+        cells = asyncio.create_task(self._run_cells(client))
+        stopped = asyncio.create_task(self._stop.wait())
+        beat = asyncio.create_task(self._store_now_and_then(client))
+        try:
+            await asyncio.wait({cells, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if cells.done():
+                return cells.result()
+            self._reporter.say("ai-batch: stopping; results so far are being saved")
+            client.stop_after_cell()
+            await self._kernel.interrupt()
+            await asyncio.wait({cells}, timeout=INTERRUPT_GRACE_S)
+            return False
+        finally:
+            for task in (cells, stopped, beat):
+                task.cancel()
+            await asyncio.gather(cells, stopped, beat, return_exceptions=True)
+
+    async def _run_cells(self, client: JobClient) -> bool:
+        from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+        try:
+            await client.connect()
+        except (RuntimeError, OSError) as exc:
+            raise self._start_error(exc) from exc
+        try:
+            await client.run_cells()
+        except CellExecutionError as exc:
+            self._fail(client, code="cell_failed", ename=exc.ename, evalue=exc.evalue)
+        except DeadKernelError:
+            self._fail_dead(client)
+            return False
+        return True
+
+    def _start_error(self, exc: Exception) -> KernelStartError:
+        said = [line.strip() for line in self._kernel.tail.splitlines() if line.strip()]
+        return KernelStartError(
+            f"The kernel {self._spec.kernel_name!r} did not start: {said[-1] if said else exc}",
+            hint="Start the notebook once in JupyterLab; when that works, submit it again.",
+        )
+
+    def _fail_dead(self, client: JobClient) -> None:
+        status = self._kernel.exit_status()
+        if status is not None and status < 0:
+            text = f"The kernel was ended by signal {-status}."
+            self._fail(client, code="kernel_died", ename="DeadKernelError", evalue=text, signal=-status)
+        else:
+            text = f"The kernel ended by itself with status {status}."
+            self._fail(client, code="kernel_died", ename="DeadKernelError", evalue=text)
+
+    def _fail(self, client: JobClient, **error: Any) -> None:
+        self._error = {"cell": client.current_cell, **error}
+        if not self._stop.is_set():
+            self._reporter.failed(self._error)
+
+    async def _finish(self, client: JobClient) -> int:
+        stopped = self._stop.is_set() and not client.done
+        content = self._content(client)
+        try:
+            await asyncio.to_thread(self._outbox.store_final, content, complete=not stopped)
+        except BatchError as exc:
+            if self._error is None and not stopped:
+                raise
+            self._reporter.say(f"ai-batch: the results could not be stored: {exc.message}")
+        else:
+            self._reporter.stored()
+        if stopped:
+            return STOPPED
+        if self._error is not None:
+            return FAILED
+        self._reporter.finished()
+        return SUCCEEDED
+
+    async def _store_now_and_then(self, client: JobClient) -> None:
+        """Store every ``checkpoint_interval_s``; a beat that comes while the last one still stores is left out."""
+        if self._spec.checkpoint_interval_s <= 0:
+            return
+        while True:
+            await asyncio.sleep(self._spec.checkpoint_interval_s)
+            await self._settle_storing()
+            content = self._content(client)
+            self._storing = asyncio.create_task(self._store(content))
+            await asyncio.shield(self._storing)
+
+    async def _store(self, content: bytes) -> None:
+        try:
+            await asyncio.to_thread(self._outbox.store, content)
+        except StorageError as exc:
+            self._reporter.say(f"ai-batch: intermediate results could not be stored: {exc.message}")
+        else:
+            self._reporter.stored()
+
+    def _save(self, client: JobClient) -> None:
+        """Save the notebook after a cell, unless it was saved a moment ago or something is being stored."""
+        if monotonic() - self._saved_at < SAVE_INTERVAL_S or (self._storing and not self._storing.done()):
+            return
+        self._saved_at = monotonic()
+        self._storing = asyncio.create_task(self._save_in_thread(self._content(client)))
+
+    async def _save_in_thread(self, content: bytes) -> None:
+        with suppress(StorageError):
+            await asyncio.to_thread(self._outbox.save_notebook, content)
+
+    async def _settle_storing(self) -> None:
+        if self._storing is not None:
+            await self._storing
+
+    @staticmethod
+    def _content(client: JobClient) -> bytes:
+        from .notebook import write_notebook
+
+        client.settle()
+        return write_notebook(client.nb)
+
+
+@contextmanager
+def _without_iri_grammar() -> Iterator[None]:
+    """Import nbformat without a grammar for IRIs, which no notebook field needs.
+
+    jsonschema, which nbformat imports, compiles one (0.9 s of CPU) where ``rfc3987_syntax`` is installed.
+    """
+    modules: dict[str, Any] = sys.modules
+    hidden = modules.setdefault("rfc3987_syntax", None)
+    try:
+        yield
+    finally:
+        if hidden is None:
+            modules.pop("rfc3987_syntax", None)
