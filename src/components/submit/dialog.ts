@@ -1,33 +1,36 @@
 import { Dialog } from '@jupyterlab/apputils';
 import type { ISubmission } from '../../models';
 import { findErrors } from './form';
-import type { SubmitModel } from './model';
+import { SubmitModel } from './model';
 import { SubmitBody } from './view';
 
 /**
  * A dialog that closes only when the server has accepted the Submission, or on Cancel.
  */
 export class SubmitDialog extends Dialog<void> {
-  constructor(private readonly _model: SubmitModel) {
-    const title = _model.trans.__(
+  constructor(options: SubmitModel.IOptions) {
+    const model = new SubmitModel(options);
+    const title = model.trans.__(
       'Submit %1 as a batch job',
-      _model.notebookPath.split('/').pop() ?? _model.notebookPath
+      model.notebookPath.split('/').pop() ?? model.notebookPath
     );
     super({
       title,
-      body: new SubmitBody(_model),
+      body: new SubmitBody(model),
       buttons: [
-        Dialog.cancelButton({ label: _model.trans.__('Cancel') }),
+        Dialog.cancelButton({ label: model.trans.__('Cancel') }),
         Dialog.okButton({
-          label: _model.trans.__('Submit'),
-          caption: _model.trans.__('Submit (Enter)')
+          label: model.trans.__('Submit'),
+          caption: model.trans.__('Submit (Enter)')
         })
       ],
       focusNodeSelector: '#jp-ai-batch-title'
     });
     this.addClass('jp-ai-batch-SubmitDialog');
     this.node.setAttribute('aria-label', title);
-    _model.changed.connect(this._onChanged, this);
+    this._model = model;
+    model.changed.connect(this._onChanged, this);
+    void model.load();
   }
 
   /** The Submission that the server has accepted; `null` before that. */
@@ -36,7 +39,7 @@ export class SubmitDialog extends Dialog<void> {
   }
 
   override dispose(): void {
-    this._model.changed.disconnect(this._onChanged, this);
+    this._model.dispose();
     super.dispose();
   }
 
@@ -114,6 +117,7 @@ export class SubmitDialog extends Dialog<void> {
     submit?.setAttribute('aria-disabled', String(this._model.state.submitting));
   }
 
+  private readonly _model: SubmitModel;
   private _submission: ISubmission | null = null;
 }
 

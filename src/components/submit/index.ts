@@ -9,7 +9,7 @@ import type { ITranslator } from '@jupyterlab/translation';
 import type { ISubmission } from '../../models';
 import type { ISubmitDefaults } from '../../tokens';
 import { SubmitDialog } from './dialog';
-import { type ISubmitServices, SubmitModel } from './model';
+import type { ISubmitServices } from './model';
 
 export type { ISubmitServices } from './model';
 
@@ -37,19 +37,15 @@ export interface ISubmitDialogOptions {
  *
  * @returns the accepted Submission; `null` when the user cancelled
  */
-export async function openSubmitDialog(
+export function openSubmitDialog(
   options: ISubmitDialogOptions
 ): Promise<ISubmission | null> {
-  const model = new SubmitModel({
-    ...options,
-    title: options.title ?? notebookTitle(options.notebookPath)
-  });
-  try {
-    void model.load();
-    return await ask(new SubmitDialog(model));
-  } finally {
-    model.dispose();
-  }
+  return ask(
+    new SubmitDialog({
+      ...options,
+      title: options.title ?? notebookTitle(options.notebookPath)
+    })
+  );
 }
 
 async function ask(dialog: SubmitDialog): Promise<ISubmission | null> {

@@ -1,8 +1,11 @@
-import { fireEvent, waitFor, within } from '@testing-library/react';
+import { fireEvent, waitFor, within } from '@testing-library/dom';
 import { BatchApiError } from '../../../errors';
 import type { ISubmission } from '../../../models';
 import { openSubmitDialog } from '..';
 import { FakeServices, PARAMETERS, SUBMISSION } from './fakes';
+
+/** Lab's dialogs have no `open` attribute: to jsdom, which knows none of Lab's styles, they are hidden. */
+const HIDDEN = { hidden: true };
 
 let services: FakeServices;
 
@@ -84,7 +87,7 @@ describe('openSubmitDialog', () => {
     const field = await within(node).findByLabelText('epochs');
     fireEvent.change(field, { target: { value: 'many' } });
     press(field, 'Enter');
-    const alert = await within(node).findByRole('alert');
+    const alert = await within(node).findByRole('alert', HIDDEN);
     expect(alert.textContent).toContain('whole number');
     expect(field.getAttribute('aria-invalid')).toBe('true');
     expect(field.getAttribute('aria-describedby')).toContain(alert.id);
@@ -135,7 +138,7 @@ describe('openSubmitDialog', () => {
     void open();
     const node = await dialogNode();
     fireEvent.click(within(node).getByText('Submit'));
-    const alert = await within(node).findByRole('alert');
+    const alert = await within(node).findByRole('alert', HIDDEN);
     expect(alert.textContent).toContain('There is no notebook here.');
     expect(alert.textContent).toContain('Save it first.');
   });

@@ -40,7 +40,7 @@ export class FakeServices implements ISubmitServices {
   answerParameters = (): Promise<INotebookParameters> =>
     Promise.resolve(PARAMETERS);
 
-  readonly client = {
+  readonly client: ISubmitServices['client'] = {
     parameters: () => this.answerParameters(),
     plan: (request: ISubmissionRequest) => {
       this.planned.push(request);
