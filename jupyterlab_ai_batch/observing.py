@@ -1,0 +1,103 @@
+"""Submission × Observation -> Submission: what a reading of a backend changes. Pure.
+
+The service owns ``capturing``, ``collecting`` and everything after a collect; the backend owns the rest. A state that
+ended stays ended, whatever a clock or a late reading says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from .errors import BatchError
+from .explain import explain_collecting, explain_lost, explain_outputs_waiting, explain_unreachable
+from .models import Observation, OutputsState, OutputsSummary, Submission, SubmissionState
+
+REFRESH_S = 15.0  # an unchanged Submission's observed_at is written again after this long
+
+_COLLECTED_AUTOMATICALLY = frozenset({SubmissionState.SUCCEEDED, SubmissionState.FAILED})
+
+
+def apply_observation(submission: Submission, observation: Observation, *, auto_collect: bool) -> Submission:
+    """What is now known; a finished Attempt goes to ``collecting`` where its files are to come home by themselves."""
+    if submission.state.is_terminal:
+        return submission
+    observed = replace(
+        submission,
+        state=_next_state(submission, observation, auto_collect=auto_collect),
+        observed_at=observation.observed_at,
+        stale=False,
+        explanation=observation.explanation,
+        position=observation.position,
+        progress=observation.progress or submission.progress,
+        capture=None,
+        attempts=observation.attempts,
+        outputs=observation.outputs or submission.outputs,
+    )
+    if observed.state is SubmissionState.COLLECTING:
+        return replace(observed, explanation=explain_collecting(since=observation.observed_at))
+    if observed.state.is_terminal and observed.outputs is not None and observed.outputs.files:
+        waiting = explain_outputs_waiting(
+            ended=observation.explanation, outputs=observed.outputs, since=observation.observed_at
+        )
+        return replace(observed, explanation=waiting)
+    return observed
+
+
+def _next_state(submission: Submission, observation: Observation, *, auto_collect: bool) -> SubmissionState:
+    if auto_collect and observation.state in _COLLECTED_AUTOMATICALLY and is_collectable(observation.outputs):
+        return SubmissionState.COLLECTING
+    if submission.state is SubmissionState.CANCELLING and not observation.state.is_terminal:
+        return SubmissionState.CANCELLING
+    return observation.state
+
+
+def is_collectable(outputs: OutputsSummary | None) -> bool:
+    """Whether there is something of a finished run that is not home yet."""
+    return outputs is not None and outputs.state in (OutputsState.AVAILABLE, OutputsState.PARTIAL)
+
+
+def mark_stale(submission: Submission, error: BatchError, *, now: datetime) -> Submission:
+    """The backend did not answer: the last state stays, and says so."""
+    if submission.state.is_terminal:
+        return submission
+    explanation = explain_unreachable(error, last=submission.explanation, since=now)
+    return replace(submission, stale=True, explanation=explanation)
+
+
+def mark_lost(submission: Submission, *, now: datetime) -> Submission:
+    """The backend answered that it does not know this one."""
+    if submission.state.is_terminal:
+        return submission
+    cancelled = submission.state is SubmissionState.CANCELLING
+    state = SubmissionState.CANCELLED if cancelled else SubmissionState.FAILED
+    return replace(
+        submission, state=state, stale=False, position=None, observed_at=now, explanation=explain_lost(since=now)
+    )
+
+
+def unless_unchanged(change: Callable[[Submission], Submission]) -> Callable[[Submission], Submission]:
+    """``change``, but a result that differs only in when it was observed is dropped while that is recent."""
+
+    def changed(before: Submission) -> Submission:
+        after = change(before)
+        return before if is_same(before, after) and not _is_old(before, after) else after
+
+    return changed
+
+
+def is_same(first: Submission, second: Submission) -> bool:
+    """Equal but for the moments at which they were observed."""
+    return _undated(first) == _undated(second)
+
+
+def _undated(submission: Submission) -> Submission:
+    epoch = submission.created_at
+    position = replace(submission.position, observed_at=epoch) if submission.position else None
+    explanation = replace(submission.explanation, since=None) if submission.explanation else None
+    return replace(submission, observed_at=epoch, position=position, explanation=explanation)
+
+
+def _is_old(before: Submission, after: Submission) -> bool:
+    return abs(after.observed_at - before.observed_at) >= timedelta(seconds=REFRESH_S)

@@ -1,0 +1,317 @@
+"""Keep the ledger up to date while something is going on: captures, the backend's readings, files to bring home."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from .capturing import CaptureDirectory, fail_capture, settle
+from .collecting import Collector
+from .errors import BatchError, QueueError
+from .explain import (
+    explain_capture,
+    explain_capture_cancelled,
+    explain_capture_interrupted,
+    explain_handing_over,
+)
+from .ledger import Ledger
+from .models import Observation, QueueEntry, Submission, SubmissionState
+from .observing import apply_observation, is_same, mark_lost, mark_stale, unless_unchanged
+from .queues.port import QueueBackend
+
+CAPTURE_TICK_S = 0.25
+ACTIVE_TICK_S = 2.0
+IDLE_TICK_S = 5.0
+MAX_BACK_OFF_S = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class Watcher:
+    """Reads captures and the backend, writes what changed, brings finished runs home. One per service."""
+
+    def __init__(
+        self,
+        *,
+        backend: QueueBackend,
+        ledger: Ledger,
+        collector: Collector,
+        data_dir: Path,
+        auto_collect: bool,
+        root_dir_of: Callable[[str], Path],
+        clock: Callable[[], datetime],
+        on_change: Callable[[Submission], None],
+    ) -> None:
+        self._backend = backend
+        self._ledger = ledger
+        self._collector = collector
+        self._data_dir = data_dir
+        self._auto_collect = auto_collect
+        self._root_dir_of = root_dir_of
+        self._clock = clock
+        self._on_change = on_change
+        self._seen: dict[str, Submission] = {}
+        self._collects: dict[str, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+        self._failures = 0
+
+    def kick(self) -> None:
+        """Look again now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Watch until cancelled; an error is logged and tried again later."""
+        listener: asyncio.Task[None] | None = None
+        try:
+            while True:
+                active = await self._tick_safely()
+                wanted = any(submission.state is not SubmissionState.CAPTURING for submission in active)
+                if wanted and (listener is None or listener.done()):
+                    listener = asyncio.create_task(self._listen())
+                elif not wanted and listener is not None:
+                    await _end(listener)
+                    listener = None
+                await self._wait(active)
+        finally:
+            if listener is not None:
+                await _end(listener)
+            for task in list(self._collects.values()):
+                await _end(task)
+
+    async def tick(self) -> Sequence[Submission]:
+        """Bring every Submission that has not ended up to date; returns them. Raises StorageError."""
+        active = await asyncio.to_thread(self._ledger.active)
+        present: dict[str, Submission] = {}
+        for submission in active:
+            if submission.state is SubmissionState.CAPTURING:
+                present[submission.id] = await self._look_at_capture(submission)
+        queued = [s for s in (present.get(s.id, s) for s in active) if s.state is not SubmissionState.CAPTURING]
+        present.update(await self._observe([s for s in queued if not s.state.is_terminal]))
+        self._start_collects([s for s in present.values() if s.state is SubmissionState.COLLECTING])
+        await self._publish(present)
+        return [submission for submission in present.values() if not submission.state.is_terminal]
+
+    async def settle_collects(self) -> None:
+        """Wait for the collects that run now."""
+        await asyncio.gather(*self._collects.values(), return_exceptions=True)
+
+    # --- waiting --------------------------------------------------------------------------------------------------
+
+    async def _tick_safely(self) -> Sequence[Submission]:
+        try:
+            active = await self.tick()
+        except BatchError as exc:
+            self._failures += 1
+            _log.warning("the batch ledger cannot be brought up to date: %s", exc.message)
+            return list(self._seen.values())
+        except Exception:  # noqa: BLE001 - the watch outlives every reading
+            self._failures += 1
+            _log.exception("watching batch Submissions failed; it is tried again")
+            return list(self._seen.values())
+        if not any(submission.stale for submission in active):
+            self._failures = 0
+        return active
+
+    async def _wait(self, active: Sequence[Submission]) -> None:
+        if self._failures:
+            pause_s = min(2.0 ** min(self._failures, 10) / 2, MAX_BACK_OFF_S)
+        elif any(submission.state is SubmissionState.CAPTURING for submission in active):
+            pause_s = CAPTURE_TICK_S
+        else:
+            pause_s = ACTIVE_TICK_S
+        if active or self._failures:
+            await self._sleep(pause_s)
+            return
+        version = await asyncio.to_thread(self._ledger.version)
+        while not await self._sleep(IDLE_TICK_S):
+            if await asyncio.to_thread(self._ledger.version) != version:
+                return
+
+    async def _sleep(self, pause_s: float) -> bool:
+        """Sleep unless kicked; True when kicked."""
+        try:
+            await asyncio.wait_for(self._wake.wait(), pause_s)
+        except (asyncio.TimeoutError, TimeoutError):
+            return False
+        self._wake.clear()
+        return True
+
+    async def _listen(self) -> None:
+        """Wake up at the backend's hints; when they fail, the ticks still come."""
+        with suppress(QueueError):
+            async for _ in self._backend.watch():
+                self._wake.set()
+
+    # --- captures -------------------------------------------------------------------------------------------------
+
+    async def _look_at_capture(self, submission: Submission) -> Submission:
+        directory = CaptureDirectory(self._data_dir, submission.id)
+        if await asyncio.to_thread(directory.is_alive):
+            return await asyncio.to_thread(self._note_progress, directory)
+        latest = await asyncio.to_thread(self._ledger.get, submission.id)
+        if latest.state is not SubmissionState.CAPTURING:  # it ended between the two looks
+            return latest
+        entry = await asyncio.to_thread(directory.entry)
+        if entry is None or entry.submission.id != submission.id:
+            return await asyncio.to_thread(self._note_interrupted, submission.id)
+        return await self._hand_over(entry, directory)
+
+    def _note_progress(self, directory: CaptureDirectory) -> Submission:
+        progress = directory.progress()
+
+        def noted(submission: Submission) -> Submission:
+            if submission.state is not SubmissionState.CAPTURING:
+                return submission
+            now = self._clock()
+            explanation = explain_capture(progress, since=submission.created_at, now=now)
+            return replace(submission, capture=progress, observed_at=now, explanation=explanation)
+
+        return self._ledger.update(directory.submission_id, unless_unchanged(noted))
+
+    def _note_interrupted(self, submission_id: str) -> Submission:
+        def interrupted(submission: Submission) -> Submission:
+            if submission.state is not SubmissionState.CAPTURING:
+                return submission
+            now = self._clock()
+            return replace(
+                submission,
+                state=SubmissionState.FAILED,
+                observed_at=now,
+                capture=None,
+                explanation=explain_capture_interrupted(since=now),
+            )
+
+        return self._ledger.update(submission_id, interrupted, durable=True)
+
+    async def _hand_over(self, entry: QueueEntry, directory: CaptureDirectory) -> Submission:
+        """Finish for a child that died, or gave up waiting, after its Snapshot was complete."""
+        submission_id = entry.submission.id
+        try:
+            await self._backend.submit(entry)
+        except QueueError as exc:
+            if exc.retryable:
+                self._failures += 1
+                return await asyncio.to_thread(self._note_handing_over, submission_id, exc)
+            error: BatchError = exc
+        except BatchError as exc:
+            error = exc
+        else:
+            settled = await asyncio.to_thread(lambda: settle(entry, ledger=self._ledger, clock=self._clock))
+            await asyncio.to_thread(directory.remove)
+            return settled
+        return await asyncio.to_thread(
+            lambda: fail_capture(submission_id, error, ledger=self._ledger, clock=self._clock)
+        )
+
+    def _note_handing_over(self, submission_id: str, error: QueueError) -> Submission:
+        def noted(submission: Submission) -> Submission:
+            if submission.state is not SubmissionState.CAPTURING:
+                return submission
+            now = self._clock()
+            return replace(submission, observed_at=now, stale=True, explanation=explain_handing_over(error, since=now))
+
+        return self._ledger.update(submission_id, unless_unchanged(noted))
+
+    # --- the backend ----------------------------------------------------------------------------------------------
+
+    async def _observe(self, submissions: Sequence[Submission]) -> Mapping[str, Submission]:
+        if not submissions:
+            return {}
+        try:
+            observations = await self._backend.observe([submission.id for submission in submissions])
+        except QueueError as exc:
+            self._failures += 1
+            return await asyncio.to_thread(self._note_silence, submissions, exc)
+        return await asyncio.to_thread(self._note_observations, submissions, observations)
+
+    def _note_silence(self, submissions: Sequence[Submission], error: QueueError) -> Mapping[str, Submission]:
+        now = self._clock()
+        stale = unless_unchanged(lambda submission: mark_stale(submission, error, now=now))
+        return {submission.id: self._ledger.update(submission.id, stale) for submission in submissions}
+
+    def _note_observations(
+        self, submissions: Sequence[Submission], observations: Mapping[str, Observation]
+    ) -> Mapping[str, Submission]:
+        noted = {}
+        for submission in submissions:
+            change = self._change(submission, observations.get(submission.id))
+            after = unless_unchanged(change)(submission)
+            if after is not submission:
+                ended = after.state.is_terminal
+                after = self._ledger.update(submission.id, unless_unchanged(change), durable=ended)
+            noted[submission.id] = after
+        return noted
+
+    def _change(self, submission: Submission, observation: Observation | None) -> Callable[[Submission], Submission]:
+        if observation is not None:
+            return lambda before: apply_observation(before, observation, auto_collect=self._auto_collect)
+        if submission.state is SubmissionState.CANCELLING:
+            directory = CaptureDirectory(self._data_dir, submission.id)
+            if directory.is_alive():
+                return lambda before: before
+            if directory.path.exists():
+                return self._capture_cancelled
+        return lambda before: mark_lost(before, now=self._clock())
+
+    def _capture_cancelled(self, submission: Submission) -> Submission:
+        return capture_cancelled(submission, now=self._clock())
+
+    # --- coming home ----------------------------------------------------------------------------------------------
+
+    def _start_collects(self, submissions: Sequence[Submission]) -> None:
+        for submission in submissions:
+            if submission.id not in self._collects:
+                task = asyncio.create_task(self._collect(submission))
+                self._collects[submission.id] = task
+                task.add_done_callback(lambda _, name=submission.id: self._collects.pop(name, None))
+
+    async def _collect(self, submission: Submission) -> None:
+        try:
+            root_dir = await asyncio.to_thread(self._root_dir_of, submission.id)
+            await self._collector.collect_automatically(submission, root_dir=root_dir)
+        except BatchError as exc:
+            _log.warning("%s cannot be collected now: %s", submission.id, exc.message)
+            await asyncio.sleep(ACTIVE_TICK_S)
+        self.kick()
+
+    async def _publish(self, present: Mapping[str, Submission]) -> None:
+        """Tell about every Submission that differs from when it was last told about."""
+        gone = [submission_id for submission_id in self._seen if submission_id not in present]
+        ended = [await asyncio.to_thread(self._ledger.get, submission_id) for submission_id in gone]
+        for submission in (*present.values(), *ended):
+            before = self._seen.get(submission.id)
+            if before is None or not is_same(before, submission):
+                self._tell(submission)
+            self._seen[submission.id] = submission
+            if submission.state.is_terminal:
+                del self._seen[submission.id]
+
+    def _tell(self, submission: Submission) -> None:
+        try:
+            self._on_change(submission)
+        except Exception:  # noqa: BLE001 - a listener's error is not the Submission's
+            _log.exception("telling about a change failed")
+
+
+def capture_cancelled(submission: Submission, *, now: datetime) -> Submission:
+    """A Submission that was cancelled before the backend had it."""
+    if submission.state.is_terminal:
+        return submission
+    return replace(
+        submission,
+        state=SubmissionState.CANCELLED,
+        observed_at=now,
+        capture=None,
+        explanation=explain_capture_cancelled(since=now),
+    )
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError, Exception):
+        await task
