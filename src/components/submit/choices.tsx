@@ -32,7 +32,7 @@ export function QueueRow(props: QueueRow.IProps): React.JSX.Element {
     return (
       <Fact label={label}>
         {queueTitle(chosen, trans)}
-        <span className="jp-ai-batch-Submit-aside">
+        <span className="jp-AiBatchSubmit-aside">
           {formatQueue(chosen, trans)}
         </span>
       </Fact>
@@ -141,7 +141,7 @@ export function LimitRow(props: LimitRow.IProps): React.JSX.Element {
       error={isCustom ? null : error}
     >
       {control => (
-        <div className="jp-ai-batch-Submit-pair">
+        <div className="jp-AiBatchSubmit-pair">
           <select
             {...control}
             className="jp-mod-styled"
@@ -180,7 +180,7 @@ function CustomLimit(
 ): React.JSX.Element {
   const { trans, error } = props;
   return (
-    <div className="jp-ai-batch-Submit-control">
+    <div className="jp-AiBatchSubmit-control">
       <input
         id="jp-ai-batch-limit-text"
         type="text"
@@ -197,7 +197,7 @@ function CustomLimit(
       />
       {error && (
         <div
-          className="jp-ai-batch-Submit-error"
+          className="jp-AiBatchSubmit-error"
           id="jp-ai-batch-limit-text-error"
           role="alert"
         >

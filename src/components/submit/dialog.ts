@@ -26,7 +26,7 @@ export class SubmitDialog extends Dialog<void> {
       ],
       focusNodeSelector: '#jp-ai-batch-title'
     });
-    this.addClass('jp-ai-batch-SubmitDialog');
+    this.addClass('jp-AiBatchSubmitDialog');
     this.node.setAttribute('aria-label', title);
     this._model = model;
     model.changed.connect(this._onChanged, this);
@@ -63,7 +63,7 @@ export class SubmitDialog extends Dialog<void> {
     }
     const isOwn =
       event.target instanceof Element &&
-      event.target.closest('.jp-ai-batch-Submit-body') !== null &&
+      event.target.closest('.jp-AiBatchSubmit-body') !== null &&
       event.target.matches('textarea, button, summary');
     if (isOwn && KEYS_OF_CONTROLS.has(event.key)) {
       if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {

@@ -27,7 +27,7 @@ export function ParametersForm(
     case 'ready':
       return parameters.value.parameters.length === 0 ? (
         <Fact label={label}>
-          <span className="jp-ai-batch-Submit-note">
+          <span className="jp-AiBatchSubmit-note">
             {trans.__(
               'None. Tag a cell “parameters” to set its values here for each run.'
             )}
@@ -56,7 +56,7 @@ function ParameterFields(
 ): React.JSX.Element {
   const { trans, refusal } = props;
   return (
-    <fieldset className="jp-ai-batch-Submit-parameters">
+    <fieldset className="jp-AiBatchSubmit-parameters">
       <legend>{trans.__('Parameters')}</legend>
       {props.list.map((parameter, index) => (
         <ParameterField
@@ -111,7 +111,7 @@ function ParameterControl(
       return (
         <textarea
           {...control}
-          className="jp-mod-styled jp-ai-batch-Submit-json"
+          className="jp-mod-styled jp-AiBatchSubmit-json"
           rows={Math.min(8, Math.max(2, text.split('\n').length))}
           spellCheck={false}
           value={text}

@@ -62,7 +62,7 @@ export function PlanProblem(
           )}
         </div>
       )}
-      <div className="jp-ai-batch-Submit-ways">
+      <div className="jp-AiBatchSubmit-ways">
         {isTooLarge && !props.isFolderOnly && (
           <button
             type="button"
@@ -144,7 +144,7 @@ function SecretLines({ trans, plan }: IPlanProps): React.JSX.Element {
 
 function PlanDetails({ trans, plan }: IPlanProps): React.JSX.Element {
   return (
-    <details className="jp-ai-batch-Submit-details">
+    <details className="jp-AiBatchSubmit-details">
       <summary>{trans.__('Details')}</summary>
       <p>
         {trans.__(
@@ -210,8 +210,8 @@ function PathList(props: {
   }
   return (
     <>
-      <div className="jp-ai-batch-Submit-listTitle">{title}</div>
-      <ul className="jp-ai-batch-Submit-list">
+      <div className="jp-AiBatchSubmit-listTitle">{title}</div>
+      <ul className="jp-AiBatchSubmit-list">
         {items.slice(0, SHOWN_PATHS).map((item, index) => (
           <li key={index}>{item}</li>
         ))}
@@ -229,7 +229,7 @@ function Warning(props: {
   readonly children: React.ReactNode;
 }): React.JSX.Element {
   return (
-    <div className="jp-ai-batch-Submit-warning">
+    <div className="jp-AiBatchSubmit-warning">
       <span aria-hidden="true">⚠ </span>
       {props.children}
     </div>

@@ -7,14 +7,14 @@ import type { IProblem } from './problem';
 export function ProblemBox(props: ProblemBox.IProps): React.JSX.Element {
   const { problem } = props;
   return (
-    <div className="jp-ai-batch-Submit-problem" role="alert">
+    <div className="jp-AiBatchSubmit-problem" role="alert">
       <div>
         <span aria-hidden="true">✕ </span>
         {problem.message}
       </div>
       {problem.hint && <div>{problem.hint}</div>}
       {props.children}
-      <div className="jp-ai-batch-Submit-code">{problem.code}</div>
+      <div className="jp-AiBatchSubmit-code">{problem.code}</div>
     </div>
   );
 }

@@ -25,14 +25,14 @@ export function Row(props: Row.IProps): React.JSX.Element {
     'aria-invalid': error ? true : undefined
   };
   return (
-    <div className="jp-ai-batch-Submit-row">
-      <label className="jp-ai-batch-Submit-label" htmlFor={id}>
+    <div className="jp-AiBatchSubmit-row">
+      <label className="jp-AiBatchSubmit-label" htmlFor={id}>
         {label}
       </label>
-      <div className="jp-ai-batch-Submit-control">
+      <div className="jp-AiBatchSubmit-control">
         {props.children(control)}
         {note && (
-          <div className="jp-ai-batch-Submit-note" id={noteId}>
+          <div className="jp-AiBatchSubmit-note" id={noteId}>
             {note}
           </div>
         )}
@@ -60,9 +60,9 @@ export function Fact(props: {
   readonly children: React.ReactNode;
 }): React.JSX.Element {
   return (
-    <div className="jp-ai-batch-Submit-row">
-      <div className="jp-ai-batch-Submit-label">{props.label}</div>
-      <div className="jp-ai-batch-Submit-control">{props.children}</div>
+    <div className="jp-AiBatchSubmit-row">
+      <div className="jp-AiBatchSubmit-label">{props.label}</div>
+      <div className="jp-AiBatchSubmit-control">{props.children}</div>
     </div>
   );
 }
@@ -75,7 +75,7 @@ export function FieldError(props: {
   readonly message: string;
 }): React.JSX.Element {
   return (
-    <div className="jp-ai-batch-Submit-error" id={props.id} role="alert">
+    <div className="jp-AiBatchSubmit-error" id={props.id} role="alert">
       <span aria-hidden="true">✕ </span>
       {props.message}
     </div>

@@ -15,7 +15,7 @@ import { Row } from './row';
 export class SubmitBody extends ReactWidget {
   constructor(private readonly _model: SubmitModel) {
     super();
-    this.addClass('jp-ai-batch-Submit-body');
+    this.addClass('jp-AiBatchSubmit-body');
   }
 
   protected override render(): React.JSX.Element {
@@ -37,7 +37,7 @@ export function SubmitView(props: {
   const { state, trans, errors } = model;
   const { form, refusal } = state;
   return (
-    <div className="jp-ai-batch-Submit">
+    <div className="jp-AiBatchSubmit">
       <Row id="jp-ai-batch-title" label={trans.__('Title')}>
         {control => (
           <input
@@ -92,7 +92,7 @@ export function SubmitView(props: {
       <ReplaceRow model={model} />
       <CaptureSection model={model} />
       {refusal?.place === 'dialog' && <ProblemBox problem={refusal} />}
-      <div className="jp-ai-batch-Submit-note" role="status">
+      <div className="jp-AiBatchSubmit-note" role="status">
         {state.submitting ? trans.__('Submitting…') : ''}
       </div>
     </div>
@@ -115,7 +115,7 @@ function ReplaceRow(props: { readonly model: SubmitModel }): React.JSX.Element {
       }
     >
       {control => (
-        <label className="jp-ai-batch-Submit-check" htmlFor={control.id}>
+        <label className="jp-AiBatchSubmit-check" htmlFor={control.id}>
           <input
             {...control}
             type="checkbox"
