@@ -22,9 +22,11 @@
     ├─ QueueError                        queue_failed                  502
     │  ├─ QueueUnreachableError          queue_unreachable
     │  └─ QueueTimeoutError              queue_timeout                 504
-    └─ OutputError                       output_failed                 422
-       ├─ OutputMissingError             output_missing                404
-       └─ OutputConflictError            output_conflict               409
+    ├─ OutputError                       output_failed                 422
+    │  ├─ OutputMissingError             output_missing                404
+    │  └─ OutputConflictError            output_conflict               409
+    └─ ServerError                       server_failed                 500
+       └─ ServerUnreachableError         server_unreachable            502
 
 HTTP statuses live in ``routes``: the magic, the runner and the command line raise these too.
 """
@@ -200,4 +202,17 @@ class OutputConflictError(OutputError):
     """Home changed at every try to install a file; both versions are kept."""
 
     code = "output_conflict"
+    retryable = True
+
+
+class ServerError(BatchError):
+    """The Jupyter server answered a client of ours with something that is not one of our errors."""
+
+    code = "server_failed"
+
+
+class ServerUnreachableError(ServerError):
+    """A client of ours found no Jupyter server, or got no answer from it."""
+
+    code = "server_unreachable"
     retryable = True

@@ -1,0 +1,87 @@
+"""The options of ``%batch``: the words of ``jupyter ai-batch submit``."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+import shlex
+from typing import Any, NoReturn
+
+from ..errors import InvalidSubmissionError
+
+_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
+_HINT = "%batch? lists the options."
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InvalidSubmissionError(f"%batch does not understand its options: {message}.", hint=_HINT)
+
+
+def parse_options(line: str) -> argparse.Namespace:
+    """The options in a magic's line.
+
+    Raises:
+        InvalidSubmissionError: unknown option, or a value that cannot be read.
+    """
+    try:
+        words = shlex.split(line)
+    except ValueError as exc:
+        raise InvalidSubmissionError("A quotation mark in the options of %batch is not closed.", hint=_HINT) from exc
+    return _parser().parse_args(words)
+
+
+def parse_duration(text: str) -> int:
+    """Seconds in ``90``, ``45s``, ``30m``, ``2h``, ``1d`` or a sum of them like ``1h30m``.
+
+    Raises:
+        InvalidSubmissionError: anything else, or nothing.
+    """
+    parts = _DURATION_PART.findall(text)
+    compact = re.sub(r"\s", "", text).lower()
+    seconds = round(sum(float(number) * _UNITS_S[unit] for number, unit in parts))
+    if "".join(f"{number}{unit}" for number, unit in parts) != compact or seconds < 1:
+        raise InvalidSubmissionError(f"{text[:40]!r} is not a duration.", hint="Write 90s, 30m, 2h or 1h30m.")
+    return seconds
+
+
+def parse_parameters(texts: list[str]) -> dict[str, Any]:
+    """Values of ``name=value`` words: JSON and Python literals as what they are, everything else as text.
+
+    Raises:
+        InvalidSubmissionError: a word without ``=``.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise InvalidSubmissionError(f"{text[:40]!r} is not a parameter.", hint="Write --param name=value.")
+        values[name.strip()] = parse_value(value)
+    return values
+
+
+def parse_value(text: str) -> Any:
+    """``true``, ``True``, ``3``, ``[1, 2]`` as values; anything that is not JSON or a Python literal is text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    try:
+        value = ast.literal_eval(text)
+        json.dumps(value, allow_nan=False)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+    return value
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="%batch", add_help=False, allow_abbrev=False)
+    parser.add_argument("notebook", nargs="?")
+    for name in ("--profile", "--queue", "--title", "--target", "--max-duration"):
+        parser.add_argument(name)
+    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--wait", action="store_true")
+    return parser
