@@ -1,0 +1,31 @@
+"""The port through which the worker gets a Snapshot's files back; ``cli`` composes it from ``snapshot.restore``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from ...models import EnvironmentView
+
+
+class Restorer(Protocol):
+    """Reads Snapshots from the store. Synchronous, called from several threads at once.
+
+    Raises (every method): SnapshotCorruptError, StorageFullError, StorageError.
+    """
+
+    def restore_work(self, digest: str, target: Path) -> None:
+        """Fill the empty directory ``target`` with the content of the work root."""
+        ...
+
+    def environment_digest(self, digest: str) -> str:
+        """Name the environment's content: equal for Snapshots whose environment is the same."""
+        ...
+
+    def materialise_environment(self, digest: str, target: Path) -> EnvironmentView:
+        """Make the environment ready below the empty directory ``target``."""
+        ...
+
+    def read_base_index(self, digest: str) -> bytes:
+        """The gzipped index of the captured work tree."""
+        ...
