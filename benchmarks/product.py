@@ -7,8 +7,6 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from servers import JupyterServer, MeasurementError, wait_until
-
 from jupyterlab_ai_batch.ledger import Ledger
 from jupyterlab_ai_batch.models import (
     Attempt,
@@ -19,6 +17,7 @@ from jupyterlab_ai_batch.models import (
     Submission,
     SubmissionState,
 )
+from servers import JupyterServer, MeasurementError, wait_until
 
 VENV = Path(sys.prefix)
 EXTENSIONS = {"jupyterlab_ai_batch": True, "loop_probe": True}

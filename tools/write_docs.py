@@ -198,14 +198,19 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
+MEASURED = (
+    "Measured by `make bench` (`benchmarks/local.py`): real servers over loopback, this extension and "
+    "jupyter-scheduler side by side in one run. This page is written from the figures in "
+    "[performance.json](performance.json); do not edit it."
+)
+
+
 def performance_page(figures: dict[str, Any]) -> str:
     machine, versions = figures["machine"], figures["versions"]
     return "\n\n".join(
         [
             "# Performance",
-            "Measured by `make bench` (`benchmarks/local.py`): real servers over loopback, this extension and "
-            "jupyter-scheduler side by side in one run. This page is written from the figures in "
-            "[performance.json](performance.json); do not edit it.",
+            MEASURED,
             f"Measured on {figures['measured_at']}: {machine['cores']} cores ({machine['cpu']}), "
             f"{machine['memory_gib']} GiB, {machine['system']}; "
             + ", ".join(f"{name} {version}" for name, version in versions.items())
