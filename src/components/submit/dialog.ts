@@ -1,6 +1,5 @@
 import { Dialog } from '@jupyterlab/apputils';
 import type { ISubmission } from '../../models';
-import { findErrors } from './form';
 import { SubmitModel } from './model';
 import { SubmitBody } from './view';
 
@@ -98,15 +97,22 @@ export class SubmitDialog extends Dialog<void> {
       super.resolve(SUBMIT);
       return;
     }
-    if (findErrors(this._model.state, this._model.trans).size > 0) {
-      this._focusFirstError();
-    }
+    this._showProblem();
   }
 
-  private _focusFirstError(): void {
-    // React has not drawn the errors yet.
+  private _showProblem(): void {
+    // React draws the problem after this.
     requestAnimationFrame(() => {
-      this.node.querySelector<HTMLElement>('[aria-invalid="true"]')?.focus();
+      const field = this.node.querySelector<HTMLElement>(
+        '[aria-invalid="true"]'
+      );
+      if (field !== null) {
+        field.focus();
+      } else {
+        this.node
+          .querySelector('[role="alert"]')
+          ?.scrollIntoView({ block: 'nearest' });
+      }
     });
   }
 

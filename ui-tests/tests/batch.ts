@@ -1,0 +1,102 @@
+/**
+ * What a user does with batch jobs, in the words of the page.
+ */
+import AxeBuilder from '@axe-core/playwright';
+import type { IJupyterLabPageFixture } from '@jupyterlab/galata';
+import { expect, type Locator, type Page } from '@playwright/test';
+import * as path from 'path';
+
+export const PANEL = '#ai-batch-panel';
+
+/** Selector of the submit dialog. */
+export const DIALOG = '.jp-AiBatchSubmitDialog';
+
+/** The first capture on a machine reads the whole environment. */
+export const RUN_TIMEOUT_MS = 180_000;
+
+const IMAGES = path.resolve(__dirname, '../../docs/images');
+
+/**
+ * Put a notebook into the test's own folder and open it.
+ */
+export async function openNotebook(
+  page: IJupyterLabPageFixture,
+  folder: string,
+  name: string,
+  text: string
+): Promise<void> {
+  await page.contents.uploadContent(text, 'text', `${folder}/${name}`);
+  await page.notebook.openByPath(`${folder}/${name}`);
+  await page.notebook.activate(name);
+}
+
+/**
+ * Click the toolbar button of the active notebook and wait for the dialog.
+ */
+export async function openDialog(page: Page): Promise<Locator> {
+  await page
+    .locator(
+      '.jp-NotebookPanel:not(.lm-mod-hidden) .jp-NotebookPanel-toolbar [data-jp-item-name="submit-batch"]'
+    )
+    .click();
+  const dialog = page.locator(DIALOG);
+  await expect(dialog.getByLabel('Title', { exact: true })).toBeVisible();
+  return dialog;
+}
+
+/**
+ * Submit what the open dialog shows, and wait until the server has accepted it.
+ */
+export async function submit(page: Page): Promise<void> {
+  await page.locator(DIALOG).getByRole('button', { name: 'Submit' }).click();
+  await expect(page.locator(DIALOG)).toHaveCount(0);
+}
+
+/**
+ * Open the Batch panel in the left sidebar.
+ */
+export async function openPanel(
+  page: IJupyterLabPageFixture
+): Promise<Locator> {
+  await page.sidebar.openTab('ai-batch-panel');
+  const panel = page.locator(PANEL);
+  await expect(panel).toBeVisible();
+  return panel;
+}
+
+/**
+ * The newest row whose text contains `title`.
+ */
+export function row(page: Page, title: string): Locator {
+  return page.locator(`${PANEL} .jp-AiBatch-row`, { hasText: title }).first();
+}
+
+/**
+ * Write a picture for the documentation, when asked to.
+ */
+export async function picture(
+  target: Page | Locator,
+  name: string
+): Promise<void> {
+  if (process.env.UPDATE_SCREENSHOTS === '1') {
+    await target.screenshot({
+      path: path.join(IMAGES, `${name}.png`),
+      animations: 'disabled'
+    });
+  }
+}
+
+/**
+ * Expect no accessibility finding inside `root`, contrast included.
+ */
+export async function expectAccessible(page: Page, root: string): Promise<void> {
+  // Lab's body has no height of its own, and then axe skips every contrast check without a word.
+  await page.addStyleTag({ content: 'html, body { height: 100vh; }' });
+  const results = await new AxeBuilder({ page }).include(root).analyze();
+  const findings = results.violations.map(violation => ({
+    rule: violation.id,
+    nodes: violation.nodes.map(node => `${node.html} ${node.failureSummary}`)
+  }));
+  expect(findings).toEqual([]);
+  expect(results.passes.map(pass => pass.id)).toContain('color-contrast');
+}
