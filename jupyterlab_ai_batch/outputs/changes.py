@@ -65,11 +65,10 @@ class WorkTree:
         found: list[OutputFile] = []
         skipped: list[tuple[str, str]] = []
         seen: set[str] = set()
-        for path, entry, reason in self._walk(""):
+        for path, entry, not_listed in self._walk(""):
             seen.add(path)
-            if reason is None and entry is not None:
-                file, reason = self._compare(path, entry)
-                found.extend([file] if file else [])
+            file, reason = (None, not_listed) if entry is None else self._compare(path, entry)
+            found.extend([file] if file else [])
             if reason is not None:
                 skipped.append((path, reason))
         found.extend(self._deletions(seen, frozenset(path for path, _ in skipped)))
@@ -127,7 +126,7 @@ class WorkTree:
             return None, exc.strerror or type(exc).__name__
 
     def _compare_link(self, path: str, entry: os.DirEntry[str], found: os.stat_result) -> OutputFile | None:
-        target = os.readlink(entry.path)
+        target = os.readlink(entry.path)  # noqa: PTH115 - Path would normalise it
         base = self._base_file(path)
         if base is not None and base.type == "symlink" and base.target == target:
             return None

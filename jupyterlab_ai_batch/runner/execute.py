@@ -169,10 +169,10 @@ class JobClient(NotebookClient):
         name = msg["content"].get("name") if msg["msg_type"] == "stream" else None
         stream, last = self._stream, outs[-1] if outs else None
         captured = self.output_hook_stack[msg["parent_header"].get("msg_id")]
-        if stream and stream.node is last and stream.node["name"] == name and not self.clear_before_next_output:
-            if not captured:
-                stream.append(msg["content"]["text"])
-                return stream.node
+        continues = stream is not None and stream.node is last and stream.node["name"] == name
+        if stream and continues and not captured and not self.clear_before_next_output:
+            stream.append(msg["content"]["text"])
+            return stream.node
         if stream:
             stream.settle()
         out = super().output(outs, msg, display_id, cell_index)

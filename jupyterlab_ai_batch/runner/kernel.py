@@ -162,14 +162,11 @@ def _reap() -> None:
 def _children() -> list[int]:
     """Process ids whose parent is this process (Linux; elsewhere none are known)."""
     own = os.getpid()
-    return [int(name) for name in _listed("/proc") if name.isdecimal() and _parent_of(name) == own]
-
-
-def _listed(directory: str) -> list[str]:
     try:
-        return os.listdir(directory)
+        processes = [path.name for path in Path("/proc").iterdir() if path.name.isdecimal()]
     except OSError:
         return []
+    return [int(pid) for pid in processes if _parent_of(pid) == own]
 
 
 def _parent_of(pid: str) -> int | None:

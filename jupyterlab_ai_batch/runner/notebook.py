@@ -24,7 +24,7 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
     """
     try:
         problems: dict[str, Any] = {}
-        notebook = nbformat.reads(
+        notebook: nbformat.NotebookNode = nbformat.reads(  # type: ignore[no-untyped-call]
             path.read_text(encoding="utf-8"), as_version=NBFORMAT, capture_validation_error=problems
         )
         for cell in notebook.cells:
@@ -43,7 +43,9 @@ def inject_parameters(notebook: nbformat.NotebookNode, values: Mapping[str, Any]
     """
     if not values:
         return
-    cell = nbformat.v4.new_code_cell(source=render_parameters(values, language), metadata={"tags": [INJECTED_TAG]})
+    cell = nbformat.v4.new_code_cell(  # type: ignore[no-untyped-call]
+        source=render_parameters(values, language), metadata={"tags": [INJECTED_TAG]}
+    )
     if notebook.nbformat_minor < FIRST_MINOR_WITH_IDS:
         cell.pop("id", None)
     for index, present in enumerate(notebook.cells):
@@ -56,5 +58,5 @@ def inject_parameters(notebook: nbformat.NotebookNode, values: Mapping[str, Any]
 
 def write_notebook(notebook: nbformat.NotebookNode) -> bytes:
     """The text that Jupyter itself would save."""
-    text: str = nbjson.writes(notebook)
+    text: str = nbjson.writes(notebook)  # type: ignore[no-untyped-call]
     return (text + "\n").encode("utf-8", "replace")
