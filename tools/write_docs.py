@@ -87,9 +87,8 @@ def trait_reference() -> str:
 
     lines = []
     for name, trait in sorted(BatchExtensionApp.class_own_traits(config=True).items()):
-        default = trait.default_value_repr()
-        help_text = " ".join(trait.help.split())
-        lines.append(f"- `BatchExtensionApp.{name}` (default `{default}`): {help_text}")
+        help_text = " ".join(trait.help.split()).replace("``", "`")
+        lines.append(f"- `BatchExtensionApp.{name}` ({type(trait).__name__.lower()}): {help_text}")
     return "\n".join(lines)
 
 

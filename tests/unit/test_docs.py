@@ -14,6 +14,7 @@ import yaml
 from jupyterlab_ai_batch import errors
 from jupyterlab_ai_batch.app import BatchExtensionApp
 from jupyterlab_ai_batch.cli import build_parser
+from jupyterlab_ai_batch.magic.options import build_parser as build_magic_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "jupyterlab_ai_batch"
@@ -86,6 +87,12 @@ def test_every_command_and_option_is_documented_with_help(command):
     lines = list(write_docs.option_lines(write_docs.subcommands(build_parser())[command][0]))
     assert [line for line in lines if line not in section] == []
     assert [line for line in lines if line.endswith(": ")] == []
+
+
+def test_every_option_of_the_magic_is_documented():
+    """docs/magic.md names each option of %batch."""
+    lines = list(write_docs.option_lines(build_magic_parser()))
+    assert [line for line in lines if line not in text("magic.md") or line.endswith(": ")] == []
 
 
 @pytest.mark.parametrize("name", sorted(json.loads((ROOT / "schema/plugin.json").read_text())["properties"]))
