@@ -148,20 +148,34 @@ class Collector:
                 details={"path": str(home)},
             )
         index = read_work_index(read_base_index(self._store, submission.snapshot.digest))
-        layout = self._open_layout(stored.layout)
-
-        def open_blob(sha256: str) -> BinaryIO:
-            return layout.open_blob(f"sha256:{sha256}")
-
         wanted = submission.replace_notebook if merge.replace_notebook is None else merge.replace_notebook
         return merge_outputs(
             stored.output_set,
-            open_blob,
+            self._opener(stored),
             {entry.path: entry.sha256 for entry in index if entry.type != "dir"},
             home,
             submission_short_id=submission.short_id,
             replace_notebook=wanted,
             dry_run=merge.dry_run,
+            clock=self._clock,
+        )
+
+    def _opener(self, stored: StoredOutputs) -> Callable[[str], BinaryIO]:
+        layout = self._open_layout(stored.layout)
+        return lambda sha256: layout.open_blob(f"sha256:{sha256}")
+
+    def fetch(self, submission: Submission, stored: StoredOutputs, directory: Path, *, dry_run: bool) -> MergeReport:
+        """Copy an OutputSet into a directory of the user's choice: a merge that knows no base overwrites nothing."""
+        with storage_errors(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+        return merge_outputs(
+            stored.output_set,
+            self._opener(stored),
+            {},
+            directory,
+            submission_short_id=submission.short_id,
+            replace_notebook=False,
+            dry_run=dry_run,
             clock=self._clock,
         )
 

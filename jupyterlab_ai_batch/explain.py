@@ -128,7 +128,12 @@ def explain_lost(*, since: datetime) -> Explanation:
 
 
 def explain_collecting(*, since: datetime) -> Explanation:
-    return Explanation(code="collecting", summary="It has run. Its files are coming home.", since=since)
+    return Explanation(
+        code="collecting",
+        summary="It has run. Its files are coming home.",
+        resolution="They come by themselves while a Jupyter server of yours is up; collect them to have them at once.",
+        since=since,
+    )
 
 
 def explain_outputs_waiting(*, ended: Explanation | None, outputs: OutputsSummary, since: datetime) -> Explanation:

@@ -306,8 +306,7 @@ class SubmissionService:
         submission = await asyncio.to_thread(self._ledger.get, submission_id)
         if self._watch is not None or submission.state.is_terminal:
             return submission
-        await self._watcher.tick()
-        await self._watcher.settle_collects()
+        await self._watcher.tick(collect=False)
         return await asyncio.to_thread(self._ledger.get, submission_id)
 
     async def find(self, prefix: str) -> str:
@@ -368,8 +367,7 @@ class SubmissionService:
             InvalidSubmissionError: a limit or a cursor that is none.
         """
         if self._watch is None:
-            await self._watcher.tick()
-            await self._watcher.settle_collects()
+            await self._watcher.tick(collect=False)
         return await asyncio.to_thread(self._ledger.page, states=states, notebook=notebook, limit=limit, cursor=cursor)
 
     async def read_log(
@@ -450,6 +448,16 @@ class SubmissionService:
         self._watcher.kick()
         return report
 
+    async def fetch(self, submission_id: str, directory: Path, *, dry_run: bool = False) -> MergeReport:
+        """Copy the latest outputs, complete or partial, into a directory; what lies there is never overwritten.
+
+        Raises:
+            OutputMissingError, OutputError, StorageError, QueueError
+        """
+        submission = await asyncio.to_thread(self._ledger.get, submission_id)
+        stored = await self._stored(submission_id)
+        return await asyncio.to_thread(self._collector.fetch, submission, stored, directory, dry_run=dry_run)
+
     async def _stored(self, submission_id: str) -> StoredOutputs:
         submission = await asyncio.to_thread(self._ledger.get, submission_id)
         try:
@@ -469,10 +477,18 @@ class SubmissionService:
         Raises:
             InvalidSubmissionError and its kinds, SnapshotError and its kinds
         """
-        notebook = await asyncio.to_thread(check_notebook, self._config.root_dir, request.notebook_path or "")
-        order = self._order("plan", self._config.root_dir, notebook, request)
+        order = await self.capture_order(request)
         async with self._plans:
             return await plan_in_child(order, command=self._config.child_command, timeout_s=self._config.plan_timeout_s)
+
+    async def capture_order(self, request: SubmissionRequest) -> CaptureOrder:
+        """The order of a capture that belongs to no Submission.
+
+        Raises:
+            InvalidSubmissionError and its kinds
+        """
+        notebook = await asyncio.to_thread(check_notebook, self._config.root_dir, request.notebook_path or "")
+        return self._order("prepared", self._config.root_dir, notebook, request)
 
     async def describe_parameters(self, notebook_path: str) -> NotebookParameters:
         """Kernel, language and parameters of a notebook as it is saved.

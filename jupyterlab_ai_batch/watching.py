@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from .capturing import CaptureDirectory, fail_capture, settle
@@ -83,8 +84,8 @@ class Watcher:
             for task in list(self._collects.values()):
                 await _end(task)
 
-    async def tick(self) -> Sequence[Submission]:
-        """Bring every Submission that has not ended up to date; returns them. Raises StorageError."""
+    async def tick(self, *, collect: bool = True) -> Sequence[Submission]:
+        """Bring every Submission that has not ended up to date and start to collect where due; returns them."""
         active = await asyncio.to_thread(self._ledger.active)
         present: dict[str, Submission] = {}
         for submission in active:
@@ -92,13 +93,10 @@ class Watcher:
                 present[submission.id] = await self._look_at_capture(submission)
         queued = [s for s in (present.get(s.id, s) for s in active) if s.state is not SubmissionState.CAPTURING]
         present.update(await self._observe([s for s in queued if not s.state.is_terminal]))
-        self._start_collects([s for s in present.values() if s.state is SubmissionState.COLLECTING])
+        if collect:
+            self._start_collects([s for s in present.values() if s.state is SubmissionState.COLLECTING])
         await self._publish(present)
         return [submission for submission in present.values() if not submission.state.is_terminal]
-
-    async def settle_collects(self) -> None:
-        """Wait for the collects that run now."""
-        await asyncio.gather(*self._collects.values(), return_exceptions=True)
 
     # --- waiting --------------------------------------------------------------------------------------------------
 
@@ -268,7 +266,10 @@ class Watcher:
             if submission.id not in self._collects:
                 task = asyncio.create_task(self._collect(submission))
                 self._collects[submission.id] = task
-                task.add_done_callback(lambda _, name=submission.id: self._collects.pop(name, None))
+                task.add_done_callback(partial(self._forget_collect, submission.id))
+
+    def _forget_collect(self, submission_id: str, _: asyncio.Task[None]) -> None:
+        self._collects.pop(submission_id, None)
 
     async def _collect(self, submission: Submission) -> None:
         try:

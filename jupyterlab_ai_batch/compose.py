@@ -1,0 +1,223 @@
+"""The composition root: the only place that constructs concrete backends, stores and engines.
+
+The server extension and the command line both come here; so do the processes that they start, which get the same
+settings through the capture's work order and the worker's settings file.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import InvalidSubmissionError
+from .ledger import Ledger
+from .models import CaptureProgress, EnvironmentDescription, EnvironmentView, Profile, SnapshotPlan, SnapshotSummary
+from .oci.layout import ImageLayout
+from .oci.storage import ensure_private_directory
+from .queues.local.settings import WorkerSettings, default_slots
+from .wire import WireError, from_json, to_json
+
+if TYPE_CHECKING:
+    from .capturing import CaptureOrder
+    from .models import Submission
+    from .queues.port import QueueBackend
+    from .service import SubmissionService
+
+CHILD_COMMAND = (sys.executable, "-m", "jupyterlab_ai_batch")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchConfig:
+    """All settings of one server or command, as plain values. Admins set them as traits of the extension.
+
+    Attributes:
+        root_dir: Absolute; notebook paths are relative to it.
+        data_dir: Absolute; store, ledger and queue (0700).
+        profiles: What users may choose, the first is the default; empty takes the backend's own.
+        worker: The local backend's limits.
+        snapshot_limit_bytes: Uncompressed size that a work tree may have; default 2 GiB.
+        exclude: Ignore patterns (gitignore syntax) for every Submission.
+        auto_collect: Bring files home as soon as a run ends, while a server is up.
+        checkpoint_interval_s: Seconds between two stored results of a running notebook; default 30.
+        plan_timeout_s: Seconds that a plan may take; default 120.
+    """
+
+    root_dir: Path
+    data_dir: Path
+    profiles: tuple[Profile, ...] = ()
+    worker: WorkerSettings = field(default_factory=lambda: WorkerSettings(slots=default_slots()))
+    snapshot_limit_bytes: int = 2 * 1024**3
+    exclude: tuple[str, ...] = ()
+    auto_collect: bool = True
+    checkpoint_interval_s: float = 30.0
+    plan_timeout_s: float = 120.0
+
+
+def build_config(settings: Mapping[str, Any], *, root_dir: Path, data_dir: Path) -> BatchConfig:
+    """A BatchConfig from trait values by name (``slots`` and its like belong to the worker); unknown names are left.
+
+    Raises:
+        InvalidSubmissionError: a setting has the wrong type.
+    """
+    own = {f.name for f in fields(BatchConfig)} - {"root_dir", "data_dir", "worker"}
+    worker = {"slots": default_slots(), **_chosen(settings, {f.name for f in fields(WorkerSettings)})}
+    plain = {
+        "root_dir": str(root_dir),
+        "data_dir": str(data_dir),
+        "worker": to_json(worker),
+        **to_json(_chosen(settings, own)),
+    }
+    try:
+        return from_json(BatchConfig, plain)
+    except WireError as exc:
+        raise InvalidSubmissionError(f"The configuration of batch jobs has a wrong value: {exc}.") from exc
+
+
+def _chosen(settings: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name in names and value is not None}
+
+
+def utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def build_service(
+    config: BatchConfig,
+    *,
+    on_change: Callable[[Submission], None] = lambda _: None,
+    clock: Callable[[], datetime] = utc_now,
+) -> SubmissionService:
+    """A service over the local backend; creates the data directory.
+
+    Raises:
+        StoragePermissionError: the data directory belongs to somebody else.
+        StorageError
+    """
+    from .service import ServiceConfig, SubmissionService
+
+    ensure_private_directory(config.data_dir)
+    return SubmissionService(
+        backend=build_backend(config, clock=clock),
+        ledger=build_ledger(config.data_dir, clock=clock),
+        store=ImageLayout(config.data_dir / "store"),
+        open_layout=ImageLayout,
+        config=ServiceConfig(
+            root_dir=config.root_dir,
+            data_dir=config.data_dir,
+            snapshot_limit_bytes=config.snapshot_limit_bytes,
+            exclude=config.exclude,
+            auto_collect=config.auto_collect,
+            checkpoint_interval_s=config.checkpoint_interval_s,
+            plan_timeout_s=config.plan_timeout_s,
+            child_command=CHILD_COMMAND,
+            composition=to_json(config),
+        ),
+        clock=clock,
+        on_change=on_change,
+    )
+
+
+def build_ledger(data_dir: Path, *, clock: Callable[[], datetime] = utc_now) -> Ledger:
+    return Ledger(data_dir / "ledger.db", clock=clock)
+
+
+def build_backend(config: BatchConfig, *, clock: Callable[[], datetime] = utc_now) -> QueueBackend:
+    from .queues.local.backend import LocalQueueBackend
+
+    return LocalQueueBackend(
+        config.data_dir,
+        profiles=config.profiles,
+        slots=config.worker.slots,
+        settings=config.worker,
+        worker_command=[*CHILD_COMMAND, "worker", "--data-dir", str(config.data_dir)],
+        clock=clock,
+    )
+
+
+# --- what the processes that we start do ---------------------------------------------------------------------------
+
+
+def run_carry(data_dir: Path, submission_id: str, lock_fd: int) -> bool:
+    """The capture child of one Submission; True when it is queued."""
+    from .capturing import carry, hold_lock, read_order
+
+    hold_lock(data_dir, submission_id, lock_fd)
+    order = read_order(data_dir, submission_id)
+    config = from_json(BatchConfig, order.composition)
+    ledger = build_ledger(data_dir)
+    try:
+        return carry(order, capture=capture_order, ledger=ledger, backend=build_backend(config), clock=utc_now)
+    finally:
+        ledger.close()
+
+
+def capture_order(
+    order: CaptureOrder, progress: Callable[[CaptureProgress], None]
+) -> tuple[EnvironmentDescription, SnapshotSummary]:
+    """Capture what an order asks for, into the store, under the tag of its Submission."""
+    from .snapshot.capture import capture
+    from .snapshot.environment import describe_environment
+    from .snapshot.index import SignatureIndex
+
+    environment = describe_environment(order.kernel_name)
+    with SignatureIndex(order.data_dir / "index.db") as index:
+        summary = capture(
+            order.capture_request(environment),
+            store=ImageLayout(order.data_dir / "store"),
+            index=index,
+            tag=f"snapshot-{order.submission_id}",
+            progress=progress,
+            clock=utc_now,
+        )
+    return environment, summary
+
+
+def plan_order(order: CaptureOrder) -> SnapshotPlan:
+    """What capturing an order would hold."""
+    from .snapshot.environment import describe_environment
+    from .snapshot.index import SignatureIndex
+    from .snapshot.plan import plan_snapshot
+
+    ensure_private_directory(order.data_dir)
+    with SignatureIndex(order.data_dir / "index.db") as index:
+        return plan_snapshot(order.capture_request(describe_environment(order.kernel_name)), index=index, clock=utc_now)
+
+
+def run_worker(data_dir: Path) -> int:
+    """The detached worker of the local queue; returns when it has been idle long enough."""
+    from .queues.local.worker import Worker
+
+    worker = Worker(data_dir, SnapshotRestorer(data_dir / "store"))
+    worker.install_signal_handlers()
+    return worker.run()
+
+
+class SnapshotRestorer:
+    """The local queue's Restorer, over the snapshot engine and the store."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = ImageLayout(store)
+
+    def restore_work(self, digest: str, target: Path) -> None:
+        from .snapshot import restore
+
+        restore.restore_work(self._store, digest, target)
+
+    def environment_digest(self, digest: str) -> str:
+        from .snapshot import restore
+
+        return restore.environment_digest(self._store, digest)
+
+    def materialise_environment(self, digest: str, target: Path) -> EnvironmentView:
+        from .snapshot import restore
+
+        return restore.materialise_environment(self._store, digest, target)
+
+    def read_base_index(self, digest: str) -> bytes:
+        from .snapshot import restore
+
+        return restore.read_base_index(self._store, digest)
