@@ -272,7 +272,7 @@ export class BatchClient {
         { ...init, signal: controller.signal },
         this.serverSettings
       );
-    } catch (reason) {
+    } catch {
       if (given?.aborted === true) {
         throw given.reason;
       }

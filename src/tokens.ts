@@ -10,7 +10,7 @@ import type {
 } from './models';
 
 /**
- * Identifiers of the three plugins; the settings live under `monitor`'s schema, `jupyterlab-ai-batch:plugin`.
+ * Identifiers of the plugins and of the settings, which carry the schema.
  */
 export const PLUGIN_IDS = {
   manager: 'jupyterlab-ai-batch:manager',
@@ -132,4 +132,29 @@ export interface ISubmissionManager extends IDisposable {
 export const ISubmissionManager = new Token<ISubmissionManager>(
   'jupyterlab-ai-batch:ISubmissionManager',
   'The batch Submissions of this server: list, submit, cancel, follow.'
+);
+
+/**
+ * What the user set under Settings → Batch.
+ */
+export interface IBatchSettings {
+  /** Emitted when any of them changes. */
+  readonly changed: ISignal<IBatchSettings, void>;
+  readonly notifyOnSuccess: boolean;
+  readonly notifyOnFailure: boolean;
+  readonly notifyOnInterruption: boolean;
+  /** Also through the operating system while the page is hidden. */
+  readonly systemNotifications: boolean;
+  readonly wrapLog: boolean;
+  readonly pollIntervalMs: number;
+  readonly defaultProfile: string | null;
+  readonly defaultMaxDurationS: number | null;
+}
+
+/**
+ * The token of the settings.
+ */
+export const IBatchSettings = new Token<IBatchSettings>(
+  'jupyterlab-ai-batch:IBatchSettings',
+  'The user’s settings of the batch extension.'
 );
