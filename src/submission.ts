@@ -20,8 +20,7 @@ export class SubmitFlow {
    */
   async submitPanel(panel: NotebookPanel): Promise<void> {
     await this._guard(async () => {
-      await saveNotebook(panel, this._options.trans);
-      // A notebook can be renamed while it is saved.
+      await panel.context.ready;
       await this._ask(this._serverPath(panel.context.path), panel);
     });
   }
@@ -31,15 +30,12 @@ export class SubmitFlow {
    */
   async submitFile(path: string): Promise<void> {
     await this._guard(async () => {
-      const { contents, tracker, trans } = this._options;
+      const { contents, tracker } = this._options;
       const notebookPath = this._serverPath(path);
       const panel =
         tracker === null
           ? undefined
           : findNotebook(tracker, contents, notebookPath);
-      if (panel !== undefined) {
-        await saveNotebook(panel, trans);
-      }
       await this._ask(notebookPath, panel);
     });
   }
@@ -53,10 +49,19 @@ export class SubmitFlow {
     panel: NotebookPanel | undefined
   ): Promise<void> {
     const { manager, notifier, settings, stateDB, translator } = this._options;
+    const { client } = manager;
+    // The dialog opens while the notebook is saved; what reads the file waits for that.
+    const saved = this._save(panel);
     const submission = await openSubmitDialog({
       services: {
-        client: manager.client,
-        submit: (request, key) => this._submit(request, key, panel),
+        client: {
+          profiles: () => client.profiles(),
+          queues: () => client.queues(),
+          parameters: path => saved.then(() => client.parameters(path)),
+          plan: (request, signal) =>
+            saved.then(() => client.plan(request, signal))
+        },
+        submit: (request, key) => this._submit(request, key, panel, saved),
         cancel: id => manager.cancel(id)
       },
       notebookPath,
@@ -72,16 +77,31 @@ export class SubmitFlow {
     }
   }
 
+  private async _save(panel: NotebookPanel | undefined): Promise<void> {
+    if (panel !== undefined) {
+      await saveNotebook(panel, this._options.trans);
+    }
+  }
+
   /**
-   * Running cells may have changed the notebook while the dialog was open.
+   * Running cells may have changed the notebook while the dialog was open, or the first save may have failed.
    */
   private async _submit(
     request: ISubmissionRequest,
     key: string,
-    panel: NotebookPanel | undefined
+    panel: NotebookPanel | undefined,
+    saved: Promise<void>
   ): Promise<ISubmission> {
-    if (panel !== undefined && !panel.isDisposed && panel.context.model.dirty) {
-      await saveNotebook(panel, this._options.trans);
+    const isSaved = await saved.then(
+      () => true,
+      () => false
+    );
+    if (
+      panel !== undefined &&
+      !panel.isDisposed &&
+      (!isSaved || panel.context.model.dirty)
+    ) {
+      await this._save(panel);
     }
     return this._options.manager.submit(request, key);
   }

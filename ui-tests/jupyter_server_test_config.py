@@ -27,6 +27,9 @@ c.ServerApp.port_retries = 0
 c.ServerApp.allow_root = True
 c.ServerApp.jpserver_extensions = {"jupyterlab": True, "jupyterlab_ai_batch": True}
 c.LabApp.workspaces_dir = str(HOME / "workspaces")
+c.BatchExtensionApp.slots = 1
+c.BatchExtensionApp.stop_grace_s = 5.0
+c.BatchExtensionApp.idle_exit_s = 5.0
 
 # The build of this working tree, whatever else is installed beside it.
 EXTENSIONS = HOME / "labextensions"

@@ -17,6 +17,9 @@ export type ParsedField =
   | { readonly ok: true; readonly value: unknown }
   | { readonly ok: false; readonly error: string };
 
+/** JSON up to this many characters stays on one line. */
+const ONE_LINE = 40;
+
 /**
  * The form's first content for a parameter: its default, or a value remembered from last time.
  */
@@ -30,7 +33,7 @@ export function toInput(parameter: IParameter, value: unknown): FieldInput {
     case 'str':
       return typeof value === 'string' ? value : '';
     case 'json':
-      return JSON.stringify(value ?? null, null, 2);
+      return writeJSON(value ?? null);
   }
 }
 
@@ -91,6 +94,11 @@ export function fits(parameter: IParameter, value: unknown): boolean {
     case 'json':
       return true;
   }
+}
+
+function writeJSON(value: unknown): string {
+  const line = JSON.stringify(value);
+  return line.length <= ONE_LINE ? line : JSON.stringify(value, null, 2);
 }
 
 function parseInteger(text: string, trans: TranslationBundle): ParsedField {

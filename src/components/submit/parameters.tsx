@@ -112,7 +112,7 @@ function ParameterControl(
         <textarea
           {...control}
           className="jp-mod-styled jp-AiBatchSubmit-json"
-          rows={Math.min(8, Math.max(2, text.split('\n').length))}
+          rows={Math.min(8, Math.max(1, text.split('\n').length))}
           spellCheck={false}
           value={text}
           onChange={event => {
