@@ -62,12 +62,18 @@ def option_lines(parser: argparse.ArgumentParser) -> Iterator[str]:
         yield f"- `{spelling}`: {help_text}"
 
 
+def positionals(parser: argparse.ArgumentParser) -> Iterator[str]:
+    for action in parser._actions:  # noqa: SLF001
+        if not action.option_strings:
+            yield f"[{action.metavar}]" if action.nargs == "?" else str(action.metavar)
+
+
 def command_reference() -> str:
     from jupyterlab_ai_batch.cli import build_parser
 
     parts = []
     for name, (parser, text) in subcommands(build_parser()).items():
-        usage = " ".join(parser.format_usage().removeprefix("usage: ").split())
+        usage = f"jupyter ai-batch {name} {' '.join(['[OPTION…]', *positionals(parser)])}"
         parts.append(f"### `{name}`\n\n{text[:1].upper()}{text[1:].rstrip('.')}.\n\n```text\n{usage}\n```\n")
         parts.append("\n".join(option_lines(parser)) + "\n")
     return "\n".join(parts)

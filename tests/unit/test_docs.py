@@ -51,9 +51,17 @@ def test_every_code_is_explained(code):
     assert f"\n| `{code}` |" in text("errors.md")
 
 
+def test_every_code_of_the_front_end_is_explained():
+    """docs/errors.md names each code that the browser's side makes up."""
+    sources = [path for path in (ROOT / "src").rglob("*.ts*") if "__tests__" not in path.parts]
+    found = {code for path in sources for code in re.findall(r"code: '([a-z_]+)'", path.read_text())}
+    assert sorted(code for code in found if f"`{code}`" not in text("errors.md")) == []
+
+
 def test_no_code_is_invented():
     """docs/errors.md explains no code that the product never uses."""
-    sources = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    files = [*PACKAGE.rglob("*.py"), *(ROOT / "src").rglob("*.ts*")]
+    sources = "\n".join(path.read_text() for path in files).replace("'", '"')
     documented = re.findall(r"^\| `([a-z_]+)` \|", text("errors.md"), re.MULTILINE)
     assert [code for code in documented if f'"{code}"' not in sources] == []
 
