@@ -1,7 +1,7 @@
 """Become the job: mount overlays where asked to, tie this process's life to the worker's, execute the command.
 
 Started as a program (``python -I -S launcher.py CONFIG.json``), never imported by the worker, stdlib only. Config:
-``{"parent": pid, "overlays": [directory, …], "command": [argument, …]}``. Each overlay directory holds ``lower`` (a link
+Started as a program (``python -I -S launcher.py CONFIG.json``), never imported by the worker; stdlib only. Config:
 or directory, read only), ``upper``, ``work`` and ``merged``, where the two appear as one. Ends with status 126 and a
 line on stderr when something cannot be set up.
 """

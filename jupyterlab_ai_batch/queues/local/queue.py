@@ -43,7 +43,8 @@ class LocalQueue:
         with self.database.write() as connection:
             cursor = connection.execute(
                 "INSERT OR IGNORE INTO entries"
-                " (id, priority, state, state_since, entry, profile, gpu_slots, explanation) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                " (id, priority, state, state_since, entry, profile, gpu_slots, explanation)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     entry.submission.id,
                     entry.submission.priority,

@@ -1,0 +1,20 @@
+"""A worker process for tests: the real Worker with snapshots that are plain directories and the fake runner."""
+
+import logging
+import sys
+from pathlib import Path
+
+from queue_fakes import DirectoryRestorer
+
+from jupyterlab_ai_batch.queues.local.worker import Worker
+
+logging.basicConfig(level=logging.INFO)
+data_dir, snapshots, runner = (Path(argument) for argument in sys.argv[1:4])
+worker = Worker(
+    data_dir,
+    DirectoryRestorer(snapshots),
+    gpus=lambda: tuple(sys.argv[4:]),
+    runner=[sys.executable, str(runner)],
+)
+worker.install_signal_handlers()
+sys.exit(worker.run())
