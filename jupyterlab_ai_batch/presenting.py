@@ -145,12 +145,12 @@ def format_output_set(output_set: OutputSet) -> str:
 
 
 def format_plan(plan: SnapshotPlan) -> str:
+    unchanged = ", unchanged since last time" if plan.environment_unchanged else ""
     lines = [
         f"Captured from    {printable(plan.work_root)} ({plan.capture_from.value})",
-        f"Work files       {plan.work_files} files, {size_words(plan.work_bytes)}"
-        + f" of {size_words(plan.limit_bytes)} allowed",
-        f"Environment      {plan.environment_files} files, {size_words(plan.environment_bytes)}"
-        + (", unchanged since last time" if plan.environment_unchanged else ""),
+        f"Work files       {plan.work_files} files, {size_words(plan.work_bytes)}",
+        f"Work limit       {size_words(plan.limit_bytes)}",
+        f"Environment      {plan.environment_files} files, {size_words(plan.environment_bytes)}{unchanged}",
         f"To be read       {plan.new_files} files, {size_words(plan.new_bytes)}",
     ]
     lines += [f"Heaviest         {size_words(size).rjust(8)}  {printable(path)}" for path, size in plan.heaviest[:5]]
