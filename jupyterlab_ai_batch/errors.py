@@ -5,6 +5,7 @@
     │  ├─ NotebookMissingError           notebook_missing              404
     │  ├─ NotebookInvalidError           notebook_invalid
     │  ├─ KernelUnknownError             kernel_unknown
+    │  ├─ KernelStartError               kernel_start_failed
     │  ├─ ParametersInvalidError         parameters_invalid
     │  ├─ ProfileUnknownError            profile_unknown
     │  └─ QueueUnknownError              queue_unknown
@@ -78,6 +79,12 @@ class KernelUnknownError(InvalidSubmissionError):
     """The notebook names a kernelspec that is not installed, or a kernel id that is not running."""
 
     code = "kernel_unknown"
+
+
+class KernelStartError(InvalidSubmissionError):
+    """The notebook's kernel does not start where the notebook runs."""
+
+    code = "kernel_start_failed"
 
 
 class ParametersInvalidError(InvalidSubmissionError):

@@ -1,6 +1,6 @@
 """At home: bring an OutputSet in, three ways, so that nothing of either side is lost.
 
-Per file, with B what the Snapshot held, J what the job left and H what lies at home now: H equal to B becomes J; J equal
+Per file, with B what the Snapshot held, J what the job left, H what lies at home now: H equal to B becomes J; J equal
 to B or to H changes nothing; else H stays and J comes beside it as ``name (batch <short id>).ext``. A file that the
 job deleted stays at home. The executed notebook comes beside the original unless it is to replace it. Running the same
 merge again, also after it was killed, ends in the same tree.

@@ -12,10 +12,10 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BatchError, StorageError
+from ..errors import BatchError, KernelStartError, StorageError
 from ..models import RunSpec
 from .checkpoint import Outbox
-from .kernel import INTERRUPT_GRACE_S, Kernel, KernelStartError, adopt_orphans
+from .kernel import INTERRUPT_GRACE_S, Kernel, adopt_orphans
 from .progress import Reporter
 
 if TYPE_CHECKING:

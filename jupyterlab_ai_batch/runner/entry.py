@@ -53,7 +53,14 @@ async def run(spec: RunSpec, stdout: BinaryIO, *, clock: Callable[[], datetime])
     try:
         return await AttemptRun(spec, reporter, stop, clock=clock, started_ns=started_ns).execute()
     except BatchError as exc:
-        reporter.failed({"cell": 0, "ename": type(exc).__name__, "evalue": exc.message, "code": exc.code})
+        error = {
+            "cell": 0,
+            "ename": type(exc).__name__,
+            "evalue": exc.message,
+            "code": exc.code,
+            "hint": exc.hint or "",
+        }
+        reporter.failed(error)
         return FAILED
 
 

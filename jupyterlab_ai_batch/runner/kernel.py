@@ -16,7 +16,7 @@ from time import monotonic
 from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 
-from ..errors import BatchError, KernelUnknownError
+from ..errors import KernelStartError, KernelUnknownError
 from .progress import Reporter
 
 SHUTDOWN_WAIT_S = 20.0
@@ -26,12 +26,6 @@ INTERRUPT_GRACE_S = 3.0
 TAIL_CHARS = 4000
 PR_SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.02
-
-
-class KernelStartError(BatchError):
-    """The notebook's kernel could not be started."""
-
-    code = "kernel_start_failed"
 
 
 class Kernel:
