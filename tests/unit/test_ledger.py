@@ -125,7 +125,8 @@ def test_updates_of_two_processes_are_not_lost(tmp_path, ledger):
     """Read and write are one transaction, whoever else writes."""
     ledger.create(make(1, priority=0))
     script = (
-        "import sys; from pathlib import Path; from dataclasses import replace; from datetime import datetime, timezone\n"
+        "import sys\nfrom pathlib import Path\nfrom dataclasses import replace\n"
+        "from datetime import datetime, timezone\n"
         "from jupyterlab_ai_batch.ledger import Ledger\n"
         "ledger = Ledger(Path(sys.argv[1]), clock=lambda: datetime.now(timezone.utc))\n"
         "for _ in range(50): ledger.update(sys.argv[2], lambda s: replace(s, priority=s.priority + 1))\n"
