@@ -38,10 +38,10 @@ class LocalWorld:
         (self.snapshots / "mounts.json").write_text("{}")
         self.backend = self.connect()
 
-    def connect(self, *, slots=1, gpus=(), profiles=(), **settings):
+    def connect(self, *, slots=1, gpus=(), profiles=(), runner=HERE / "fake_runner.py", **settings):
         """Another backend on the same data directory, as a second server has."""
         self.data_dir.mkdir(mode=0o700, exist_ok=True)
-        command = [sys.executable, HERE / "fake_worker.py", self.data_dir, self.snapshots, HERE / "fake_runner.py"]
+        command = [sys.executable, HERE / "fake_worker.py", self.data_dir, self.snapshots, runner]
         backend = LocalQueueBackend(
             self.data_dir,
             profiles=profiles,

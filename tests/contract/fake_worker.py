@@ -1,4 +1,4 @@
-"""A worker process for tests: the real Worker with snapshots that are plain directories and the fake runner."""
+"""A worker process for tests: the real Worker with snapshots that are plain directories and, unless ``-``, a fake runner."""
 
 import logging
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from queue_fakes import DirectoryRestorer
 
+from jupyterlab_ai_batch.queues.local.prepare import RUNNER
 from jupyterlab_ai_batch.queues.local.worker import Worker
 
 logging.basicConfig(level=logging.INFO)
@@ -14,7 +15,7 @@ worker = Worker(
     data_dir,
     DirectoryRestorer(snapshots),
     gpus=lambda: tuple(sys.argv[4:]),
-    runner=[sys.executable, str(runner)],
+    runner=RUNNER if str(runner) == "-" else [sys.executable, str(runner)],
 )
 worker.install_signal_handlers()
 sys.exit(worker.run())

@@ -183,6 +183,7 @@ class Supervisor:
         self._log.note(sentence)
         if self._asked is None:
             self._asked_since = self._monotonic()
+            self._job.look()  # who is there now can still be found when the runner has ended
         self._asked = asked
         self._listener.on_asked(asked)
 

@@ -1,0 +1,93 @@
+"""The local queue with the real runner and a real kernel."""
+
+import os
+import signal
+
+import nbformat
+from conftest import reach
+from test_local_queue import in_cell, worker_gone
+
+from jupyterlab_ai_batch.models import SubmissionState
+
+
+def write_notebook(world, *cells):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, world.snapshots / "work" / "a.ipynb")
+
+
+def entry(world, submission_id="s1", **options):
+    made = world.entry(submission_id, "", **options)
+    made.run.parameters.clear()
+    return made
+
+
+def test_notebook_runs_at_its_own_path(world, play):
+    """A notebook is executed in its own directory; the files it writes and the notebook itself are stored."""
+
+    async def story():
+        write_notebook(world, "import os; print(os.getcwd())", "open('made.txt', 'w').write('made')")
+        backend = world.connect(runner="-")
+        await backend.submit(entry(world))
+        seen = await reach(backend, "s1")
+        log = await backend.read_log("s1", attempt=1, offset=0, limit_bytes=1 << 20)
+        assert SubmissionState.SUCCEEDED is seen.state, (seen, log.text)
+        assert str(world.home) in log.text
+        assert (2, 2) == (seen.progress.cell, seen.progress.of)
+        stored = await backend.latest_outputs("s1")
+        assert {"a.ipynb", "made.txt"} == {file.path for file in stored.output_set.files}
+        assert [] == list(world.home.iterdir())
+
+    play(story)
+
+
+def test_worker_killed_while_a_cell_runs(world, play):
+    """kill -9 of the worker ends kernel and runner; the second Attempt succeeds."""
+
+    async def story():
+        code = f"import os, time\nwhile not os.path.exists({str(world.gate('go'))!r}): time.sleep(0.02)"
+        write_notebook(world, code)
+        backend = world.connect(runner="-")
+        await backend.submit(entry(world))
+        await in_cell(backend, "s1")
+        os.kill(pid := world.worker_pid(), signal.SIGKILL)
+        await worker_gone(world, pid)
+        world.gate("go").touch()
+        seen = await reach(backend, "s1")
+        assert ["WorkerLost", "succeeded"] == [attempt.ended_by for attempt in seen.attempts]
+
+    play(story)
+
+
+def test_failing_cell_and_segfault(world, play):
+    """The real runner's failures arrive as explanations."""
+
+    async def story():
+        backend = world.connect(runner="-")
+        write_notebook(world, "1", "1 / 0")
+        await backend.submit(entry(world, "s1"))
+        seen = await reach(backend, "s1")
+        assert ("cell_failed", "ZeroDivisionError") == (seen.explanation.code, seen.explanation.raw_reason)
+        assert seen.explanation.summary.startswith("Cell 2 failed")
+        write_notebook(world, "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+        await backend.submit(entry(world, "s2"))
+        seen = await reach(backend, "s2")
+        assert "kernel_died" == seen.explanation.code
+        assert "SIGSEGV" in seen.explanation.summary
+
+    play(story)
+
+
+def test_time_limit_saves(world, play):
+    """At the time limit the real runner saves what there is."""
+
+    async def story():
+        backend = world.connect(runner="-", stop_grace_s=20.0)
+        write_notebook(world, "open('early.txt', 'w').write('early')\nimport time; time.sleep(300)")
+        await backend.submit(entry(world, max_duration_s=4))
+        seen = await reach(backend, "s1")
+        assert "time_limit" == seen.explanation.code
+        stored = await backend.latest_outputs("s1")
+        assert "early.txt" in {file.path for file in stored.output_set.files}
+
+    play(story)
