@@ -60,7 +60,7 @@ def check_installed(venv: Path, env: dict[str, str], cwd: Path) -> None:
     """Raise CheckError unless Jupyter finds both extensions and the command in ``venv``."""
     jupyter = str(venv / "bin/jupyter")
     server = run([jupyter, "server", "extension", "list"], env, cwd)
-    if not re.search(r"jupyterlab_ai_batch\S*\s+(\S+\s+)?enabled", server):
+    if not re.search(r"jupyterlab_ai_batch\b.*enabled", server) or not re.search(r"jupyterlab_ai_batch .*OK", server):
         raise CheckError(f"the server extension is not enabled:\n{server}")
     labextension = venv / "share/jupyter/labextensions/jupyterlab-ai-batch"
     for name in ("package.json", "install.json", "static/style.js"):
