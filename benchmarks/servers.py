@@ -82,7 +82,7 @@ class JupyterServer:
         with (home / "server.log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=root, env=env, stdout=log, stderr=log)
 
-    def __enter__(self) -> JupyterServer:  # noqa: PYI034 - Self needs Python 3.11
+    def __enter__(self) -> JupyterServer:
         wait_until(self._answers, deadline_s=60, what=f"server in {self.home}")
         return self
 
