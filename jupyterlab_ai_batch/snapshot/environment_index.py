@@ -1,0 +1,78 @@
+"""The list of an environment's files as they were on the machine that captured them.
+
+The layers hold them with a constant mtime, so that equal environments are equal layers everywhere; this list gives a
+restore back what the layers left out, and lets it tell which live files are still the captured ones.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from io import BytesIO
+from typing import NamedTuple
+
+from ..errors import SnapshotCorruptError
+from .codec import compress_member, open_decompressed
+
+ENVIRONMENT_INDEX_PATH = "opt/ai-batch/environment-index.jsonl.gz"
+MAX_INDEX_BYTES = 1 << 30
+
+_TYPES = (str, int, int, int, int, int, str, str, str, int)
+
+
+class EnvironmentEntry(NamedTuple):
+    """One file, link or directory. ``path`` is absolute without its leading ``/``; ``mode`` has the type bits.
+
+    ``sha256`` (hex) is of the live content; ``layer`` the name of the environment layer that holds it; ``pyc_mtime``
+    the source mtime in the header of a live .pyc, -1 where its header is stored as it is.
+    """
+
+    path: str
+    mode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    sha256: str
+    layer: str
+    target: str
+    pyc_mtime: int
+
+
+def write_environment_index(entries: Iterable[EnvironmentEntry]) -> bytes:
+    """Gzipped JSON arrays, one a line, in the order given."""
+    encode = json.JSONEncoder(separators=(",", ":")).encode
+    return compress_member("".join(f"{encode(entry)}\n" for entry in entries).encode())
+
+
+def read_environment_index(content: bytes) -> Iterator[EnvironmentEntry]:
+    """Parse what ``write_environment_index`` wrote.
+
+    Raises:
+        SnapshotCorruptError: not such a list.
+    """
+    total = 0
+    try:
+        with open_decompressed(BytesIO(content)) as stream:
+            for line in stream:
+                total += len(line)
+                fields = json.loads(line)
+                if total > MAX_INDEX_BYTES or not _is_entry(fields):
+                    raise _damaged()
+                yield EnvironmentEntry._make(fields)
+    except (OSError, EOFError, zlib.error, ValueError) as exc:
+        raise _damaged() from exc
+
+
+def _is_entry(fields: object) -> bool:
+    if not isinstance(fields, list) or tuple(map(type, fields)) != _TYPES:
+        return False
+    path = fields[0]
+    return bool(path) and "\0" not in path and not {"", ".", ".."} & set(path.split("/"))
+
+
+def _damaged() -> SnapshotCorruptError:
+    return SnapshotCorruptError(
+        "The stored list of the environment's files is damaged.", hint="Submit the notebook again: it is captured anew."
+    )

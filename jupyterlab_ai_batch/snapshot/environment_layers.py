@@ -1,0 +1,273 @@
+"""The environment -> layers that are the same wherever the same packages are installed at the same path.
+
+Owner 0:0, modes 0644/0755, one constant mtime, and that mtime in the header of every valid .pyc, so that they stay
+valid. What that leaves out is in the environment's index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..errors import FileUnreadableError
+from ..oci.manifest import Layer, LayerRole
+from .environment_groups import DIRECTORIES, assign_groups, source_of
+from .environment_index import ENVIRONMENT_INDEX_PATH, EnvironmentEntry, write_environment_index
+from .index import IndexedFile, SignatureIndex, TreeRecord
+from .layers import Comparison, Workbench, compare, record, single_file_layer
+from .reading import SMALL_BYTES, Reading, UnstableFileError, VanishedFileError
+from .tarstream import DIRECTORY, FILE, SYMLINK, TarHeader, TarWriter
+
+MTIME_S = 315532800  # 1980-01-01, the earliest that zip files can say
+
+_PYC_HEADER_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturedEnvironment:
+    """What a capture of the environment gave; ``save`` it once the manifest is written."""
+
+    known: TreeRecord
+    files: Mapping[str, IndexedFile]
+    layers: tuple[Layer, ...]
+    index_layer: Layer
+    unchanged: bool
+    bytes: int
+
+    def save(self, index: SignatureIndex) -> None:
+        state = {
+            "layers": [encode_layer(layer) for layer in self.layers],
+            "index": encode_layer(self.index_layer),
+            "bytes": self.bytes,
+        }
+        if self.files is not self.known.files or state != self.known.state:
+            index.save_tree(self.known, self.files, state)
+
+
+def environment_key(roots: Iterable[str]) -> str:
+    """The name of an environment in the signature index."""
+    return "environment\n" + "\n".join(roots)
+
+
+def environment_digest(layers: Iterable[Layer]) -> str:
+    """Equal for Snapshots whose environments are equal."""
+    text = json.dumps([layer.digest for layer in layers if layer.role is LayerRole.ENVIRONMENT])
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def encode_layer(layer: Layer) -> list[Any]:
+    return [layer.role.value, layer.name, layer.digest, layer.size, layer.diff_id]
+
+
+def decode_layer(fields: list[Any]) -> Layer:
+    role, name, digest, size, diff_id = fields
+    return Layer(role=LayerRole(role), name=name, digest=digest, size=size, diff_id=diff_id)
+
+
+def capture_environment(
+    bench: Workbench, known: TreeRecord, entries: Mapping[str, os.stat_result], *, sources: tuple[str, ...]
+) -> CapturedEnvironment:
+    """Write the layers that are not in the store yet.
+
+    Args:
+        entries: Everything in the environment; paths are absolute without their leading ``/``.
+        sources: Source directories of editable installs.
+    """
+    comparison = compare(entries, known.files)
+    files = _settle(bench, known, entries, comparison)
+    kept = {layer.name: layer for layer in map(decode_layer, known.state.get("layers", ()))}
+    index_layer = decode_layer(known.state["index"]) if "index" in known.state else None
+    unchanged = not comparison.changed and not comparison.removed and index_layer is not None
+    if unchanged and index_layer is not None and bench.has_layers([*kept.values(), index_layer]):
+        same = len(comparison.same) == len(entries)
+        return CapturedEnvironment(
+            known=known,
+            files=known.files if same else files,
+            layers=tuple(kept.values()),
+            index_layer=index_layer,
+            unchanged=True,
+            bytes=int(known.state.get("bytes", 0)),
+        )
+    return _Builder(bench, known, entries, files).build(comparison, kept, sources)
+
+
+def _settle(
+    bench: Workbench, known: TreeRecord, entries: Mapping[str, os.stat_result], comparison: Comparison
+) -> dict[str, IndexedFile]:
+    """Entries that are known to be unchanged, after reading the suspect ones; others move to ``changed``."""
+    files = dict(comparison.same)
+    bench.reporter.expect(sum(entries[path].st_size for path in comparison.suspect))
+    readings = bench.hash_files({path: f"/{path}" for path in comparison.suspect})
+    for path in comparison.suspect:
+        reading, old = readings.get(path), known.files[path]
+        if reading is None or reading.sha256 != old.sha256:
+            comparison.changed.append(path)
+            continue
+        fresh = record(
+            reading.found, reading.sha256, verified=bench.reader.is_verified(reading.found, bench.started_ns)
+        )
+        files[path] = fresh._replace(layer=old.layer, pyc_mtime=old.pyc_mtime)
+    return files
+
+
+@dataclass(slots=True)
+class _Builder:
+    bench: Workbench
+    known: TreeRecord
+    entries: Mapping[str, os.stat_result]
+    files: dict[str, IndexedFile]
+    unreadable: list[str] = field(default_factory=list)
+
+    def build(self, comparison: Comparison, kept: dict[str, Layer], sources: tuple[str, ...]) -> CapturedEnvironment:
+        groups = self._groups(sources)
+        members: dict[str, list[str]] = {}
+        for path in sorted(groups):
+            members.setdefault(groups[path], []).append(path)
+        stale = self._stale(groups, comparison)
+        stale |= {name for name in members if name not in kept or not self.bench.has_layers([kept[name]])}
+        self.bench.reporter.expect(sum(self.entries[path].st_size for name in stale for path in members.get(name, ())))
+        layers = tuple(
+            self.bench.write_layer(LayerRole.ENVIRONMENT, name, partial(self._fill, name, members[name]))
+            if name in stale
+            else kept[name]
+            for name in sorted(members, key=lambda name: (name != DIRECTORIES, name))
+        )
+        if self.unreadable:
+            self.bench.warnings.append(_unreadable_warning(self.unreadable))
+        return CapturedEnvironment(
+            known=self.known,
+            files=self.files,
+            layers=layers,
+            index_layer=self._write_index(),
+            unchanged=False,
+            bytes=sum(entry.size for entry in self.files.values()),
+        )
+
+    def _groups(self, sources: tuple[str, ...]) -> dict[str, str]:
+        sizes, groups = {}, {}
+        for path, found in self.entries.items():
+            if stat.S_ISDIR(found.st_mode):
+                groups[path] = DIRECTORIES
+            else:
+                sizes[path] = found.st_size
+        groups.update(assign_groups(sizes, sources=sources, read=_read_or_empty))
+        return groups
+
+    def _stale(self, groups: Mapping[str, str], comparison: Comparison) -> set[str]:
+        """Names of layers whose members changed, came, went or moved."""
+        stale = {groups[path] for path in comparison.changed}
+        stale |= {
+            self.known.files[path].layer
+            for path in (*comparison.removed, *comparison.changed)
+            if path in self.known.files
+        }
+        for path, entry in self.files.items():
+            if entry.layer != groups[path]:
+                stale |= {entry.layer, groups[path]}
+        return stale
+
+    def _fill(self, name: str, members: list[str], writer: TarWriter) -> None:
+        for path in members:
+            try:
+                entry = self._add(path, self.entries[path], writer)
+            except VanishedFileError:
+                entry = None
+            except UnstableFileError as exc:
+                if exc.path not in self.bench.unstable and not _is_small(self.entries[path]):
+                    raise
+                self.bench.unstable.add(exc.path)
+                entry = None
+            except FileUnreadableError:
+                self.unreadable.append(f"/{path}")
+                entry = None
+            if entry is None:
+                self.files.pop(path, None)
+            else:
+                self.files[path] = entry._replace(layer=name)
+
+    def _add(self, path: str, found: os.stat_result, writer: TarWriter) -> IndexedFile | None:
+        if f"/{path}" in self.bench.unstable:
+            return None
+        if stat.S_ISDIR(found.st_mode):
+            writer.add(_header(path, found, DIRECTORY))
+            return record(found, b"")
+        if stat.S_ISLNK(found.st_mode):
+            return _add_link(path, found, writer)
+        reading, pyc_mtime = self._add_file(path, found, writer)
+        self.bench.reporter.read(reading.found.st_size)
+        verified = self.bench.reader.is_verified(reading.found, self.bench.started_ns)
+        return record(reading.found, reading.sha256, verified=verified)._replace(pyc_mtime=pyc_mtime)
+
+    def _add_file(self, path: str, found: os.stat_result, writer: TarWriter) -> tuple[Reading, int]:
+        if not _is_small(found):
+            start = partial(_start, path, writer)
+            return self.bench.reader.stream(f"/{path}", start, writer.write), -1
+        reading = self.bench.reader.read(f"/{path}")
+        content, pyc_mtime = reading.data or b"", -1
+        if path.endswith(".pyc"):
+            content, pyc_mtime = normalise_pyc(content, self.entries.get(source_of(path)))
+        writer.add(_header(path, reading.found, FILE, size=len(content)))
+        writer.write(content)
+        return reading, pyc_mtime
+
+    def _write_index(self) -> Layer:
+        entries = (
+            EnvironmentEntry(
+                path, e.mode, e.size, e.mtime_ns, e.ctime_ns, e.inode, e.sha256.hex(), e.layer, e.target, e.pyc_mtime
+            )
+            for path, e in sorted(self.files.items())
+        )
+        content = write_environment_index(entries)
+        return single_file_layer(self.bench, LayerRole.ENVIRONMENT_INDEX, ENVIRONMENT_INDEX_PATH, content)
+
+
+def normalise_pyc(content: bytes, source: os.stat_result | None) -> tuple[bytes, int]:
+    """Put the constant mtime into the header of a valid timestamp-based .pyc; (content, mtime it had or -1)."""
+    if source is None or len(content) < _PYC_HEADER_BYTES or content[4:8] != bytes(4):
+        return content, -1
+    mtime = int.from_bytes(content[8:12], "little")
+    if mtime != int(source.st_mtime) & 0xFFFFFFFF:
+        return content, -1
+    return content[:8] + MTIME_S.to_bytes(4, "little") + content[12:], mtime
+
+
+def _add_link(path: str, found: os.stat_result, writer: TarWriter) -> IndexedFile:
+    try:
+        target = os.readlink(f"/{path}")
+    except OSError as exc:
+        raise VanishedFileError(path) from exc
+    writer.add(_header(path, found, SYMLINK, target=target))
+    return record(found, hashlib.sha256(os.fsencode(target)).digest(), target=target)
+
+
+def _start(path: str, writer: TarWriter, found: os.stat_result) -> None:
+    writer.add(_header(path, found, FILE, size=found.st_size))
+
+
+def _header(path: str, found: os.stat_result, kind: bytes, *, size: int = 0, target: str = "") -> TarHeader:
+    executable = kind != FILE or found.st_mode & 0o111
+    mode = 0o777 if kind == SYMLINK else 0o755 if executable else 0o644
+    return TarHeader(path=path, kind=kind, mode=mode, size=size, mtime_ns=MTIME_S * 10**9, target=target)
+
+
+def _is_small(found: os.stat_result) -> bool:
+    return found.st_size <= SMALL_BYTES
+
+
+def _read_or_empty(path: str) -> bytes:
+    try:
+        return Path(f"/{path}").read_bytes()
+    except OSError:
+        return b""
+
+
+def _unreadable_warning(paths: list[str]) -> str:
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"{paths[0]}{more} in the environment cannot be read and is left out."

@@ -1,0 +1,203 @@
+"""Reading files that may change under the reader: each comes out as it was at one moment, or is named.
+
+fstat, read, fstat; a file that changed meanwhile, or whose mtime is younger than two seconds, is read again until
+two readings agree. Nothing is followed: a path that became a link or a FIFO counts as vanished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ..errors import FileUnreadableError, SnapshotError
+
+MAX_READS = 5
+SMALL_BYTES = 8 << 20
+CHUNK_BYTES = 1 << 20
+
+_RACY_NS = 2 * 10**9
+_UNVERIFIED_NS = 60 * 10**9
+_PAUSES_S = (0.0, 0.02, 0.1, 0.3, 0.6)
+
+
+class UnstableFileError(Exception):
+    """A file changed at every reading; ``path`` is absolute. Never leaves this package."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
+class TornStreamError(UnstableFileError):
+    """A file changed after a part of it was handed on: the layer must be begun anew."""
+
+
+class VanishedFileError(Exception):
+    """A file is not there any more, or is no regular file any more. Never leaves this package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A file as it was read: ``found`` is its fstat, ``data`` None when it was streamed."""
+
+    found: os.stat_result
+    sha256: bytes
+    data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileReader:
+    """Reads files; ``now_ns`` is the system's clock, in the unit of ``st_mtime_ns``."""
+
+    now_ns: Callable[[], int] = time.time_ns
+    pause: Callable[[float], None] = time.sleep
+
+    def read(self, path: str, *, accept: Callable[[bytes], bool] | None = None) -> Reading:
+        """A whole file of at most ``SMALL_BYTES``, or of a little more if it grew since it was measured.
+
+        Args:
+            accept: Content that it refuses counts as changed while read.
+
+        Raises:
+            UnstableFileError, VanishedFileError, FileUnreadableError
+        """
+        previous = b""
+        for pause_s in _PAUSES_S:
+            if pause_s:
+                self.pause(pause_s)
+            with _opened(path) as (fd, before):
+                data = _read_all(fd, before.st_size)
+                unchanged = _same(before, os.fstat(fd)) and len(data) == before.st_size
+            if not unchanged or (accept is not None and not accept(data)):
+                previous = b""
+                continue
+            digest = hashlib.sha256(data).digest()
+            if digest == previous or not self._is_racy(before):
+                return Reading(before, digest, data)
+            previous = digest
+        raise UnstableFileError(path)
+
+    def stream(self, path: str, start: Callable[[os.stat_result], None], write: Callable[[bytes], None]) -> Reading:
+        """A file of any size in chunks, its fstat first; ``write`` gets exactly ``st_size`` bytes.
+
+        Raises:
+            TornStreamError: what was written is not one moment's content.
+            VanishedFileError, FileUnreadableError: nothing was written.
+        """
+        with _opened(path) as (fd, before):
+            expected = _hash(fd) if self._is_racy(before) else None
+            os.lseek(fd, 0, os.SEEK_SET)
+            start(before)
+            sha256, left = hashlib.sha256(), before.st_size
+            while left:
+                chunk = os.read(fd, min(CHUNK_BYTES, left))
+                if not chunk:
+                    raise TornStreamError(path)
+                sha256.update(chunk)
+                write(chunk)
+                left -= len(chunk)
+            digest = sha256.digest()
+            if not _same(before, os.fstat(fd)) or expected not in (None, digest):
+                raise TornStreamError(path)
+        return Reading(before, digest)
+
+    def hash(self, path: str) -> Reading:
+        """Only a file's fstat and digest.
+
+        Raises:
+            UnstableFileError, VanishedFileError, FileUnreadableError
+        """
+        previous = b""
+        for pause_s in _PAUSES_S:
+            if pause_s:
+                self.pause(pause_s)
+            with _opened(path) as (fd, before):
+                digest = _hash(fd)
+                unchanged = _same(before, os.fstat(fd))
+            if unchanged and (digest == previous or not self._is_racy(before)):
+                return Reading(before, digest)
+            previous = digest if unchanged else b""
+        raise UnstableFileError(path)
+
+    def is_verified(self, found: os.stat_result, started_ns: int) -> bool:
+        """Whether an unchanged signature will prove unchanged content, for a file read after ``started_ns``.
+
+        A memory-mapped writer moves mtime at its first write only, and what is written within one clock tick
+        of the reading leaves no trace: 60 s for mtime cover both. Only linking and the like move ctime alone.
+        """
+        return found.st_mtime_ns < started_ns - _UNVERIFIED_NS and found.st_ctime_ns < started_ns - _RACY_NS
+
+    def _is_racy(self, found: os.stat_result) -> bool:
+        return found.st_mtime_ns > self.now_ns() - _RACY_NS
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[tuple[int, os.stat_result]]:
+    try:
+        fd = _open(path)
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise VanishedFileError(path) from exc
+    except PermissionError as exc:
+        raise unreadable(path) from exc
+    except OSError as exc:
+        raise VanishedFileError(path) from exc
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise VanishedFileError(path)
+        yield fd, found
+    except OSError as exc:
+        raise SnapshotError(
+            f"Reading the file {path} failed: {exc.strerror}.",
+            hint="Check the file system, or leave the file out with a line in .batchignore.",
+            details={"path": path},
+        ) from exc
+    finally:
+        os.close(fd)
+
+
+def _open(path: str) -> int:
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        return os.open(path, flags | os.O_NOATIME)
+    except PermissionError:  # somebody else's file: its access time moves
+        return os.open(path, flags)
+
+
+def _read_all(fd: int, size: int) -> bytes:
+    """One byte more than ``size`` where there is one, so that growth is seen."""
+    data = os.read(fd, size + 1)
+    if len(data) >= size:
+        return data
+    parts = [data]
+    while parts[-1]:
+        parts.append(os.read(fd, CHUNK_BYTES))
+    return b"".join(parts)
+
+
+def _hash(fd: int) -> bytes:
+    sha256 = hashlib.sha256()
+    while chunk := os.read(fd, CHUNK_BYTES):
+        sha256.update(chunk)
+    return sha256.digest()
+
+
+def _same(before: os.stat_result, after: os.stat_result) -> bool:
+    return (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (
+        after.st_size,
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+    )
+
+
+def unreadable(path: str) -> FileUnreadableError:
+    return FileUnreadableError(
+        f"You are not allowed to read the file {path}.",
+        hint="Change its permissions, or leave it out with a line in .batchignore.",
+        details={"path": path},
+    )

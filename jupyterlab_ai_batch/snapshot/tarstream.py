@@ -1,0 +1,297 @@
+"""Tar as OCI layers use it: ustar headers, PAX records only where ustar cannot say it.
+
+Names are text with surrogate escapes for bytes that are not UTF-8 (``os.fsdecode``). Sparse files are written as
+zeros. The writer is a pure function of its calls: same calls, same bytes. The reader trusts nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from ..errors import SnapshotCorruptError
+
+BLOCK = 512
+FILE, HARD_LINK, SYMLINK, DIRECTORY = b"0", b"1", b"2", b"5"
+
+_PAX = b"x"
+_MAX_OCTAL_11 = 8**11
+_MAX_OCTAL_7 = 8**7
+_MAX_PAX_BYTES = 1 << 20
+_ZEROS = bytes(BLOCK)
+_NS = 10**9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TarHeader:
+    """One entry. ``kind`` is one of FILE, HARD_LINK, SYMLINK, DIRECTORY; ``target`` belongs to links."""
+
+    path: str
+    kind: bytes
+    mode: int
+    size: int = 0
+    mtime_ns: int = 0
+    uid: int = 0
+    gid: int = 0
+    target: str = ""
+
+
+class TarWriter:
+    """Writes headers and content into ``sink``, in calls of exactly ``chunk_bytes`` but for the last."""
+
+    def __init__(self, sink: Callable[[bytes], None], *, chunk_bytes: int) -> None:
+        self._sink = sink
+        self._chunk_bytes = chunk_bytes
+        self._buffer = bytearray()
+        self._left = 0
+        self._pad = 0
+
+    def add(self, header: TarHeader) -> None:
+        """Write a header; ``header.size`` bytes of content must follow before the next."""
+        if self._left:
+            raise ValueError(f"{self._left} bytes of content are missing")
+        self._buffer += encode_header(header)
+        self._left = header.size
+        self._pad = -header.size % BLOCK
+        self._drain()
+
+    def write(self, data: bytes | memoryview) -> None:
+        if len(data) > self._left:
+            raise ValueError("more content than the header says")
+        self._left -= len(data)
+        self._buffer += data
+        if not self._left:
+            self._buffer += _ZEROS[: self._pad]
+        self._drain()
+
+    def close(self) -> None:
+        """Write the end mark and what is left."""
+        if self._left:
+            raise ValueError(f"{self._left} bytes of content are missing")
+        self._buffer += _ZEROS * 2
+        self._drain()
+        if self._buffer:
+            self._sink(bytes(self._buffer))
+            self._buffer.clear()
+
+    def _drain(self) -> None:
+        size = self._chunk_bytes
+        if len(self._buffer) < size:
+            return
+        whole = len(self._buffer) // size * size
+        with memoryview(self._buffer) as view:
+            for start in range(0, whole, size):
+                self._sink(bytes(view[start : start + size]))
+        del self._buffer[:whole]
+
+
+def encode_header(header: TarHeader) -> bytes:
+    """The header's blocks: a PAX header first where the entry needs one."""
+    path = os.fsencode(header.path) + (b"/" if header.kind == DIRECTORY else b"")
+    target = os.fsencode(header.target)
+    prefix, name = _split(path)
+    records: list[tuple[bytes, bytes]] = []
+    if not name:
+        records.append((b"path", path))
+        name = path[:100]
+    if len(target) > 100:
+        records.append((b"linkpath", target))
+    seconds, fraction = divmod(header.mtime_ns, _NS)
+    if fraction or not 0 <= seconds < _MAX_OCTAL_11:
+        records.append((b"mtime", _decimal(header.mtime_ns)))
+    for key, value, limit in (
+        (b"size", header.size, _MAX_OCTAL_11),
+        (b"uid", header.uid, _MAX_OCTAL_7),
+        (b"gid", header.gid, _MAX_OCTAL_7),
+    ):
+        if value >= limit:
+            records.append((key, b"%d" % value))
+    block = _ustar(header, prefix, name, target[:100], min(max(seconds, 0), _MAX_OCTAL_11 - 1))
+    return _pax(records) + block if records else block
+
+
+def _ustar(header: TarHeader, prefix: bytes, name: bytes, target: bytes, seconds: int) -> bytes:
+    uid = header.uid if header.uid < _MAX_OCTAL_7 else 0
+    gid = header.gid if header.gid < _MAX_OCTAL_7 else 0
+    size = header.size if header.size < _MAX_OCTAL_11 else 0
+    front = b"%s%07o\0%07o\0%07o\0%011o\0%011o\0" % (
+        name.ljust(100, b"\0"),
+        header.mode & 0o7777,
+        uid,
+        gid,
+        size,
+        seconds,
+    )
+    back = b"%s%s%s%s\0" % (
+        header.kind,
+        target.ljust(100, b"\0"),
+        b"ustar\x0000".ljust(72, b"\0") + b"0000000\x000000000\0",
+        prefix.ljust(155, b"\0"),
+    )
+    back += bytes(BLOCK - len(front) - 8 - len(back))
+    checksum = sum(front) + sum(back) + 8 * 32
+    return b"%s%06o\0 %s" % (front, checksum, back)
+
+
+def _split(path: bytes) -> tuple[bytes, bytes]:
+    """(prefix, name) for ustar; an empty name when they cannot hold the path."""
+    if len(path) <= 100:
+        return b"", path
+    cut = path.find(b"/", len(path) - 101)
+    if 0 < cut <= 155 and cut < len(path) - 1:
+        return path[:cut], path[cut + 1 :]
+    return b"", b""
+
+
+def _pax(records: list[tuple[bytes, bytes]]) -> bytes:
+    if any(not _is_utf8(value) for _, value in records):
+        records = [(b"hdrcharset", b"BINARY"), *records]
+    body = b"".join(_pax_record(key, value) for key, value in records)
+    header = TarHeader(path="PaxHeaders/entry", kind=_PAX, mode=0o644, size=len(body))
+    return _ustar(header, b"", b"PaxHeaders/entry", b"", 0) + body + _ZEROS[: -len(body) % BLOCK]
+
+
+def _pax_record(key: bytes, value: bytes) -> bytes:
+    length = len(key) + len(value) + 3
+    total = length + len(str(length))
+    if len(str(total)) != len(str(length)):
+        total = length + len(str(total))
+    return b"%d %s=%s\n" % (total, key, value)
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _decimal(value_ns: int) -> bytes:
+    sign = b"-" if value_ns < 0 else b""
+    seconds, fraction = divmod(abs(value_ns), _NS)
+    return b"%s%d.%09d" % (sign, seconds, fraction) if fraction else b"%s%d" % (sign, seconds)
+
+
+class TarReader:
+    """Iterates over the headers of a tar stream; ``read`` gives the content of the present one.
+
+    Raises (every method): SnapshotCorruptError: not the tar that TarWriter writes.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._left = 0
+        self._pad = 0
+
+    def __iter__(self) -> Iterator[TarHeader]:
+        while True:
+            self.skip()
+            block = self._exactly(BLOCK)
+            if block == _ZEROS:
+                return
+            records: dict[bytes, bytes] = {}
+            if block[156:157] == _PAX:
+                records = _parse_pax(self._content(_parse_ustar(block, {}).size))
+                block = self._exactly(BLOCK)
+            header = _parse_ustar(block, records)
+            if header.kind not in (FILE, HARD_LINK, SYMLINK, DIRECTORY):
+                raise corrupt(f"entry type {header.kind!r}")
+            self._left = header.size
+            self._pad = -header.size % BLOCK
+            yield header
+
+    def read(self, limit_bytes: int) -> bytes:
+        """Up to ``limit_bytes`` of the present entry; empty at its end."""
+        wanted = min(limit_bytes, self._left)
+        data = self._exactly(wanted) if wanted else b""
+        self._left -= wanted
+        return data
+
+    def skip(self) -> None:
+        """Pass over what is left of the present entry."""
+        while self._left:
+            self.read(1 << 20)
+        self._exactly(self._pad)
+        self._pad = 0
+
+    def _content(self, size: int) -> bytes:
+        if size > _MAX_PAX_BYTES:
+            raise corrupt("header too large")
+        return self._exactly(size + -size % BLOCK)[:size]
+
+    def _exactly(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        if len(data) != size:
+            raise corrupt("it ends too early")
+        return data
+
+
+def _parse_ustar(block: bytes, records: dict[bytes, bytes]) -> TarHeader:
+    if sum(block[:148]) + sum(block[156:]) + 8 * 32 != _octal(block[148:156]) or block[257:262] != b"ustar":
+        raise corrupt("bad header")
+    name, prefix = block[:100].split(b"\0", 1)[0], block[345:500].split(b"\0", 1)[0]
+    path = records.get(b"path", b"%s/%s" % (prefix, name) if prefix else name)
+    kind = block[156:157]
+    size = _number(records, b"size", block[124:136])
+    mtime = records.get(b"mtime")
+    return TarHeader(
+        path=os.fsdecode(path.rstrip(b"/") if kind == DIRECTORY else path),
+        kind=kind,
+        mode=_octal(block[100:108]) & 0o7777,
+        size=size if kind in (FILE, _PAX) else 0,
+        mtime_ns=_parse_decimal(mtime) if mtime is not None else _octal(block[136:148]) * _NS,
+        uid=_number(records, b"uid", block[108:116]),
+        gid=_number(records, b"gid", block[116:124]),
+        target=os.fsdecode(records.get(b"linkpath", block[157:257].split(b"\0", 1)[0])),
+    )
+
+
+def _parse_pax(body: bytes) -> dict[bytes, bytes]:
+    records: dict[bytes, bytes] = {}
+    while body:
+        length_text, _, _ = body.partition(b" ")
+        if not length_text.isdigit() or not len(length_text) < int(length_text) <= len(body):
+            raise corrupt("bad PAX record")
+        record, body = body[: int(length_text)], body[int(length_text) :]
+        key, separator, value = record[len(length_text) + 1 :].partition(b"=")
+        if not separator or not value.endswith(b"\n"):
+            raise corrupt("bad PAX record")
+        records[key] = value[:-1]
+    return records
+
+
+def _number(records: dict[bytes, bytes], key: bytes, field: bytes) -> int:
+    if key not in records:
+        return _octal(field)
+    if not records[key].isdigit() or len(records[key]) > 19:
+        raise corrupt(f"bad {key.decode()}")
+    return int(records[key])
+
+
+def _octal(field: bytes) -> int:
+    text = field.split(b"\0", 1)[0].strip()
+    try:
+        value = int(text, 8) if text else 0
+    except ValueError as exc:
+        raise corrupt("bad number") from exc
+    if value < 0:
+        raise corrupt("bad number")
+    return value
+
+
+def _parse_decimal(text: bytes) -> int:
+    seconds, _, fraction = text.partition(b".")
+    digits = seconds.removeprefix(b"-")
+    if not digits.isdigit() or len(digits) > 18 or (fraction and not fraction.isdigit()):
+        raise corrupt("bad mtime")
+    value = int(digits) * _NS + int(fraction[:9].ljust(9, b"0") or b"0")
+    return -value if seconds.startswith(b"-") else value
+
+
+def corrupt(cause: str) -> SnapshotCorruptError:
+    return SnapshotCorruptError(
+        "A stored layer is damaged.", hint="Submit the notebook again: it is captured anew.", details={"cause": cause}
+    )
