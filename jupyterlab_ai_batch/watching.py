@@ -132,12 +132,15 @@ class Watcher:
 
     async def _sleep(self, pause_s: float) -> bool:
         """Sleep unless kicked; True when kicked."""
+        # Not wait_for: before Python 3.12 it swallows a cancellation that arrives together with the kick.
+        waiter = asyncio.ensure_future(self._wake.wait())
         try:
-            await asyncio.wait_for(self._wake.wait(), pause_s)
-        except (asyncio.TimeoutError, TimeoutError):
-            return False
-        self._wake.clear()
-        return True
+            kicked, _ = await asyncio.wait({waiter}, timeout=pause_s)
+        finally:
+            waiter.cancel()
+        if kicked:
+            self._wake.clear()
+        return bool(kicked)
 
     async def _listen(self) -> None:
         """Wake up at the backend's hints; when they fail, the ticks still come."""
