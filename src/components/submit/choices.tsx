@@ -9,7 +9,8 @@ import type {
 } from '../../models';
 import { formatLimit, OFFERED_LIMITS_S } from './duration';
 import type { LimitChoice, Loadable } from './form';
-import { ProblemBox } from './problemBox';
+import type { IProblem } from './problem';
+import { ProblemOnce } from './problemBox';
 import { Fact, Row } from './row';
 
 /**
@@ -21,7 +22,7 @@ export function QueueRow(props: QueueRow.IProps): React.JSX.Element {
   if (queues.status === 'failed') {
     return (
       <Fact label={label}>
-        <ProblemBox problem={queues.problem} />
+        <ProblemOnce {...props} problem={queues.problem} />
       </Fact>
     );
   }
@@ -71,6 +72,7 @@ export namespace QueueRow {
     readonly queues: Loadable<readonly IQueueReading[]>;
     readonly chosen: IQueueReading | null;
     readonly error: string | null;
+    readonly distinct: ReadonlySet<IProblem>;
     readonly onChange: (name: string) => void;
   }
 }
@@ -84,7 +86,7 @@ export function ProfileRow(props: ProfileRow.IProps): React.JSX.Element {
   if (profiles.status === 'failed') {
     return (
       <Fact label={label}>
-        <ProblemBox problem={profiles.problem} />
+        <ProblemOnce {...props} problem={profiles.problem} />
       </Fact>
     );
   }
@@ -124,6 +126,7 @@ export namespace ProfileRow {
     readonly profiles: Loadable<readonly IProfile[]>;
     readonly chosen: IProfile | null;
     readonly error: string | null;
+    readonly distinct: ReadonlySet<IProblem>;
     readonly onChange: (name: string) => void;
   }
 }

@@ -153,6 +153,26 @@ export function buildChoice(
 }
 
 /**
+ * The problems of what was asked for, each once: where several calls fail alike, the first stands for all.
+ */
+export function distinctProblems(state: ISubmitState): ReadonlySet<IProblem> {
+  const problems = new Map<string, IProblem>();
+  for (const part of [
+    state.queues,
+    state.profiles,
+    state.parameters,
+    state.plan
+  ]) {
+    if (part.status === 'failed') {
+      const { code, message } = part.problem;
+      const key = `${code} ${message}`;
+      problems.set(key, problems.get(key) ?? part.problem);
+    }
+  }
+  return new Set(problems.values());
+}
+
+/**
  * The body of `POST submissions` for a choice.
  */
 export function buildRequest(

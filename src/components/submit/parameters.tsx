@@ -4,7 +4,7 @@ import type { INotebookParameters, IParameter } from '../../models';
 import type { FieldInput } from './fields';
 import { type FieldErrors, type Loadable, parameterField } from './form';
 import type { IProblem } from './problem';
-import { ProblemBox } from './problemBox';
+import { ProblemBox, ProblemOnce } from './problemBox';
 import { Fact, type IControlProps, Row } from './row';
 
 /**
@@ -21,7 +21,7 @@ export function ParametersForm(
     case 'failed':
       return (
         <Fact label={label}>
-          <ProblemBox problem={parameters.problem} />
+          <ProblemOnce {...props} problem={parameters.problem} />
         </Fact>
       );
     case 'ready':
@@ -45,6 +45,7 @@ export namespace ParametersForm {
     readonly parameters: Loadable<INotebookParameters>;
     readonly inputs: ReadonlyMap<string, FieldInput>;
     readonly errors: FieldErrors;
+    readonly distinct: ReadonlySet<IProblem>;
     /** What the server says about parameters. */
     readonly refusal: IProblem | null;
     readonly onChange: (name: string, input: FieldInput) => void;

@@ -1,7 +1,7 @@
 import { ReactWidget, UseSignal } from '@jupyterlab/ui-components';
 import React from 'react';
 import { CaptureRow, LimitRow, ProfileRow, QueueRow } from './choices';
-import { chosenProfile, chosenQueue } from './form';
+import { chosenProfile, chosenQueue, distinctProblems } from './form';
 import type { SubmitModel } from './model';
 import { ParametersForm } from './parameters';
 import { PlanProblem, PlanView } from './plan';
@@ -36,6 +36,7 @@ export function SubmitView(props: {
   const { model } = props;
   const { state, trans, errors } = model;
   const { form, refusal } = state;
+  const distinct = distinctProblems(state);
   return (
     <div className="jp-AiBatchSubmit">
       <Row id="jp-ai-batch-title" label={trans.__('Title')}>
@@ -56,6 +57,7 @@ export function SubmitView(props: {
         trans={trans}
         queues={state.queues}
         chosen={chosenQueue(state)}
+        distinct={distinct}
         error={refusalAt(refusal, 'queue')}
         onChange={queue => {
           model.update({ queue });
@@ -65,6 +67,7 @@ export function SubmitView(props: {
         trans={trans}
         profiles={state.profiles}
         chosen={chosenProfile(state)}
+        distinct={distinct}
         error={refusalAt(refusal, 'profile')}
         onChange={profile => {
           model.update({ profile });
@@ -75,6 +78,7 @@ export function SubmitView(props: {
         parameters={state.parameters}
         inputs={form.inputs}
         errors={errors}
+        distinct={distinct}
         refusal={refusal?.place === 'parameters' ? refusal : null}
         onChange={(name, input) => {
           model.setParameter(name, input);

@@ -143,6 +143,25 @@ describe('openSubmitDialog', () => {
     expect(alert.textContent).toContain('Save it first.');
   });
 
+  it('says once what several calls fail of', async () => {
+    const unreachable = () =>
+      Promise.reject(
+        new BatchApiError('The server cannot be reached.', {
+          code: 'server_unreachable'
+        })
+      );
+    services.answerParameters = unreachable;
+    services.answerPlan = unreachable;
+    services.client.profiles = unreachable;
+    services.client.queues = unreachable;
+    void open();
+    const node = await dialogNode();
+    await within(node).findByRole('button', { name: 'Check again', ...HIDDEN });
+    const alerts = within(node).getAllByText('The server cannot be reached.');
+    expect(alerts).toHaveLength(2);
+    expect(within(node).getAllByText(/for the same reason/)).toHaveLength(2);
+  });
+
   it('does not close on a click beside it', async () => {
     void open();
     const node = await dialogNode();
