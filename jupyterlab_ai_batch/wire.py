@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import datetime, timezone
 from enum import Enum
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -29,7 +29,7 @@ class WireError(ValueError):
     """A JSON value that does not have the shape of the record asked for."""
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:  # noqa: PLR0911 - one line for each kind
     """Turn a record, or anything inside one, into JSON-serialisable values."""
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
@@ -136,7 +136,7 @@ def _parse_tuple(expected: Any, value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list):
         raise WireError(f"{where}: expected an array")
     args = get_args(expected)
-    if len(args) == 2 and args[1] is Ellipsis:
+    if args[1:] == (Ellipsis,):
         return tuple(_parse(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if len(args) != len(value):
         raise WireError(f"{where}: expected {len(args)} items")
@@ -155,7 +155,7 @@ def _parse_record(record: Any, value: Any, where: str) -> Any:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _record_fields(record: type) -> dict[str, tuple[Any, bool]]:
     hints = get_type_hints(record)
     return {
