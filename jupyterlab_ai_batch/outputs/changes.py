@@ -1,4 +1,7 @@
-"""In the job: which files of the work tree differ from the Snapshot that it was restored from."""
+"""In the job: which files of the work tree differ from the Snapshot that it was restored from.
+
+Caches and the like (``NOISE``), which a capture leaves out too, do not come home unless the Snapshot holds them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,13 @@ from typing import BinaryIO
 from ..models import FileChange, OutputFile
 from ..oci.work_index import WorkIndexEntry
 
-NOISE = frozenset({".ipynb_checkpoints", "__pycache__"})
+NOISE = frozenset(
+    {
+        "__pycache__", ".ipynb_checkpoints", ".virtual_documents", ".cache", ".mypy_cache", ".pytest_cache",
+        ".ruff_cache", ".hypothesis", ".tox", ".nox", ".eggs", "node_modules", ".npm", ".yarn", ".ipython",
+    }
+)  # fmt: skip
+NOISE_PATHS = frozenset({".local/share/Trash", ".local/share/jupyter/runtime", ".conda/pkgs"})
 BEING_WRITTEN = "it was being written"
 
 _CHUNK_BYTES = 1 << 20
@@ -108,7 +117,7 @@ class WorkTree:
                     yield path, entry, None
 
     def _is_left_out(self, path: str, name: str) -> bool:
-        noise = name in NOISE and path not in self._base and path not in self._base_directories
+        noise = (name in NOISE or path in NOISE_PATHS) and path not in self._base and path not in self._base_directories
         return noise or path in self._left_out
 
     def _compare(self, path: str, entry: os.DirEntry[str]) -> tuple[OutputFile | None, str | None]:

@@ -396,7 +396,7 @@ def test_sigterm_saves_and_ends_with_75(runner):
         [code("open('ck.bin', 'w').write('epoch 1')\nprint('working', flush=True)\nimport time; time.sleep(600)")]
     )
     process = runner.start()
-    wait_for(lambda: (runner.work / "sub/ck.bin").exists())
+    wait_for((runner.work / "sub/ck.bin").exists)
     process.send_signal(signal.SIGTERM)
     finished = runner.finish(process)
     assert finished.status == 75
@@ -428,7 +428,7 @@ def test_cell_that_ignores_interrupts_is_stopped_too(runner):
         ]
     )
     process = runner.start()
-    wait_for(lambda: (runner.work / "sub/begun").exists())
+    wait_for((runner.work / "sub/begun").exists)
     begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert runner.finish(process).status == 75
@@ -476,7 +476,7 @@ def test_reader_that_goes_away_ends_the_run(runner):
         [code("open('begun', 'w').close()\nimport time\nwhile True: print('x', flush=True); time.sleep(0.01)")]
     )
     process = runner.start()
-    wait_for(lambda: (runner.work / "sub/begun").exists())
+    wait_for((runner.work / "sub/begun").exists)
     assert process.stdout is not None
     process.stdout.close()
     assert process.wait(timeout=DEADLINE_S) == 75
