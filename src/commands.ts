@@ -11,7 +11,7 @@ import {
   hasRunTime,
   type ISubmissionActions
 } from './components/actions';
-import { collectIcon, logIcon, resubmitIcon } from './icons';
+import { collectIcon, detailsIcon, logIcon, resubmitIcon } from './icons';
 import { CommandIDs } from './ids';
 import type { IMergeReport, ISubmission } from './models';
 import { isFinished } from './models';
@@ -77,6 +77,7 @@ export class SubmissionCommands {
     this._add(CommandIDs.showDetails, {
       label: trans.__('Show Details'),
       caption: trans.__('Show attempts, outputs and what was captured'),
+      icon: detailsIcon,
       applies: () => true,
       run: ({ id }) => {
         showDetails(id);

@@ -380,7 +380,7 @@ export function formatQueue(
     );
   }
   if (queue.waiting > 0) {
-    parts.push(trans._n('%1 waits', '%1 wait', queue.waiting));
+    parts.push(trans._n('%1 waiting', '%1 waiting', queue.waiting));
   }
   return parts.join(' · ');
 }

@@ -44,27 +44,35 @@ export const resubmitIcon = draw(
  */
 export const collectIcon = draw(
   'collect',
-  '<path d="M12 3 3 10.5h2.5V20H10v-2H7.5V9.4L12 5.6l4.5 3.8V18H14v2h4.5v-9.500H21z"/><path d="M11 10h2v6h2.500L12 20l-3.500-4H11z"/>'
+  '<path d="M12 3 3 10.5h2.5V20H10v-2H7.5V9.4L12 5.6l4.5 3.8V18H14v2h4.5v-9.5H21z"/><path d="M11 10h2v6h2.5L12 20l-3.5-4H11z"/>'
+);
+
+/**
+ * All about one.
+ */
+export const detailsIcon = draw(
+  'details',
+  '<path d="M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zm0 2a7 7 0 1 1 0 14 7 7 0 0 1 0-14z"/><path d="M11 7h2v2h-2zm0 4h2v6h-2z"/>'
 );
 
 const captureIcon = draw(
   'capture',
-  '<path d="M11 3h2v8h3.500L12 16l-4.500-5H11z"/><path d="M4 14h2v5h12v-5h2v7H4z"/>'
+  '<path d="M11 3h2v8h3.5L12 16l-4.5-5H11z"/><path d="M4 14h2v5h12v-5h2v7H4z"/>'
 );
 
 const queuedIcon = draw(
   'queued',
-  '<path d="M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zm0 2a7 7 0 1 1 0 14 7 7 0 0 1 0-14z"/><path d="M11 7h2v5.200l3.300 2-1 1.600L11 13.200z"/>'
+  '<path d="M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zm0 2a7 7 0 1 1 0 14 7 7 0 0 1 0-14z"/><path d="M11 7h2v5.2l3.3 2-1 1.6L11 13.2z"/>'
 );
 
 const blockedIcon = draw(
   'blocked',
-  '<path d="M8 3h8l5 5v8l-5 5H8l-5-5V8zm.8 2L5 8.800v6.400L8.800 19h6.400l3.800-3.800V8.800L15.200 5z"/><path d="M8 9h2.500v6H8zm5.500 0H16v6h-2.500z"/>'
+  '<path d="M8 3h8l5 5v8l-5 5H8l-5-5V8zm.8 2L5 8.8v6.4L8.8 19h6.4l3.8-3.8V8.8L15.2 5z"/><path d="M8 9h2.5v6H8zm5.5 0H16v6h-2.5z"/>'
 );
 
 const startingIcon = draw(
   'starting',
-  '<path d="M7 4.500 19 12 7 19.500zM9 8v8l6.300-4z"/>'
+  '<path d="M7 4.5 19 12 7 19.5zM9 8v8l6.3-4z"/>'
 );
 
 const evictingIcon = draw(

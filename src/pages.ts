@@ -1,7 +1,6 @@
 import type { JupyterFrontEnd } from '@jupyterlab/application';
 import { MainAreaWidget, WidgetTracker } from '@jupyterlab/apputils';
 import type { TranslationBundle } from '@jupyterlab/translation';
-import type { Widget } from '@lumino/widgets';
 import type { ISubmissionActions } from './components/actions';
 import { DetailsWidget } from './components/details/detailsWidget';
 import { LogWidget } from './components/log/logWidget';
@@ -70,9 +69,10 @@ export class SubmissionPages {
     void this.details.add(page);
   }
 
-  private _add(page: Widget): void {
+  private _add(page: MainAreaWidget): void {
     const { shell } = this._options.app;
     page.title.closable = true;
+    page.toolbar.hide();
     shell.add(page, 'main');
     shell.activateById(page.id);
   }

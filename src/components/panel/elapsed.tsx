@@ -10,9 +10,12 @@ import { useNow } from '../now';
 export function Elapsed(props: {
   readonly submission: ISubmission;
   readonly trans: TranslationBundle;
-}): React.JSX.Element {
+}): React.JSX.Element | null {
   const { submission, trans } = props;
   const now = useNow(!isFinished(submission.state) && !submission.stale);
+  if (isFinished(submission.state) && submission.attempts.length === 0) {
+    return null;
+  }
   const created = formatMoment(new Date(submission.created_at), now, trans);
   return (
     <span

@@ -10,7 +10,7 @@ import {
 } from '../../format';
 import { stateIcon } from '../../icons';
 import { ROW_CLASS } from '../../ids';
-import { isFinished, type ISubmission } from '../../models';
+import type { ISubmission } from '../../models';
 import { canCancel, type ISubmissionActions } from '../actions';
 import { ProgressBar } from '../progressBar';
 import { Elapsed } from './elapsed';
@@ -44,13 +44,13 @@ export const SubmissionRow = React.memo(function SubmissionRow(
     >
       <div role="gridcell" className="jp-AiBatch-rowMain">
         <div className="jp-AiBatch-rowHead">
-          <StateBadge submission={submission} trans={trans} />
+          <StateMark submission={submission} />
           <span className="jp-AiBatch-rowTitle" title={tooltip(submission)}>
             {submission.title}
           </span>
           <Elapsed submission={submission} trans={trans} />
         </div>
-        <RowProgress submission={submission} trans={trans} />
+        <RowState submission={submission} trans={trans} />
         {why !== '' && (
           <div className="jp-AiBatch-rowWhy" title={why}>
             {why}
@@ -82,31 +82,30 @@ function tooltip(submission: ISubmission): string {
   return `${submission.title}\n${submission.notebook_path}`;
 }
 
-function StateBadge(props: {
+function StateMark(props: {
   readonly submission: ISubmission;
-  readonly trans: TranslationBundle;
 }): React.JSX.Element {
   const { state } = props.submission;
   const icon = stateIcon(state);
   return (
     <span className="jp-AiBatch-state" data-state={state}>
       <icon.react tag="span" className="jp-AiBatch-stateIcon" aria-hidden />
-      <span className="jp-AiBatch-stateWord">
-        {formatState(state, props.trans)}
-      </span>
     </span>
   );
 }
 
-function RowProgress(props: {
+/**
+ * "Running · cell 7 of 12" with its bar, "Succeeded · today 14:02".
+ */
+function RowState(props: {
   readonly submission: ISubmission;
   readonly trans: TranslationBundle;
-}): React.JSX.Element | null {
+}): React.JSX.Element {
   const { submission, trans } = props;
-  const parts: string[] = [];
+  const parts = [formatState(submission.state, trans)];
   const progress = formatProgress(submission, trans);
   const ended = endedAt(submission);
-  if (isFinished(submission.state) && ended !== null) {
+  if (ended !== null) {
     parts.push(formatMoment(new Date(ended), new Date(), trans));
   }
   if (progress !== null) {
@@ -116,12 +115,12 @@ function RowProgress(props: {
     const seen = formatClock(new Date(submission.observed_at));
     parts.push(trans.__('as of %1', seen));
   }
-  if (parts.length === 0) {
-    return null;
-  }
+  const words = parts.join(' · ');
   return (
-    <div className="jp-AiBatch-rowProgress">
-      <span className="jp-AiBatch-rowProgressLabel">{parts.join(' · ')}</span>
+    <div className="jp-AiBatch-rowState">
+      <span className="jp-AiBatch-rowWords" title={words}>
+        {words}
+      </span>
       {typeof progress?.fraction === 'number' && (
         <ProgressBar label={progress.label} fraction={progress.fraction} />
       )}

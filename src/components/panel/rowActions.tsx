@@ -1,7 +1,7 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
-import { infoIcon, notebookIcon, stopIcon } from '@jupyterlab/ui-components';
+import { notebookIcon, stopIcon } from '@jupyterlab/ui-components';
 import React from 'react';
-import { collectIcon, logIcon, resubmitIcon } from '../../icons';
+import { collectIcon, detailsIcon, logIcon, resubmitIcon } from '../../icons';
 import { isFinished, type ISubmission } from '../../models';
 import {
   canCancel,
@@ -57,7 +57,7 @@ export function RowActions(props: {
         />
       )}
       <IconButton
-        icon={infoIcon}
+        icon={detailsIcon}
         label={trans.__('Show details of %1', submission.title)}
         tabIndex={tabIndex}
         onClick={() => {
