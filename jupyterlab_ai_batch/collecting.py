@@ -30,7 +30,6 @@ from .oci.storage import ensure_private_directory, storage_errors
 from .oci.work_index import read_work_index
 from .outputs.merge import merge_outputs
 from .queues.port import QueueBackend, StoredOutputs
-from .snapshot.restore import read_base_index
 
 LOCK_WAIT_S = 60.0
 _LOCKS = 256
@@ -138,6 +137,8 @@ class Collector:
             return report
 
     def _merge(self, submission: Submission, stored: StoredOutputs, merge: _Merge) -> MergeReport:
+        from .snapshot.restore import read_base_index
+
         if submission.snapshot is None:
             raise OutputMissingError("It is not known what this Submission started from.")
         home = Path(submission.snapshot.work_root)
