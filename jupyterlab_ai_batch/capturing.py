@@ -149,15 +149,19 @@ class CaptureDirectory:
     def stop(self) -> None:
         """End the child and wait until it has ended; blocks up to 7 s."""
         for number, grace_s in ((signal.SIGTERM, TERM_GRACE_S), (signal.SIGKILL, KILL_GRACE_S)):
-            if not self.is_alive():
-                return
-            with suppress(OSError, ValueError):
-                pid = int(self.lock.read_text(encoding="ascii"))
-                if _is_carrier(pid, self.submission_id):
-                    os.kill(pid, number)
-            deadline = time.monotonic() + grace_s
+            deadline, is_told = time.monotonic() + grace_s, False
             while self.is_alive() and time.monotonic() < deadline:
+                is_told = is_told or self._tell(number)  # a child that has only just started is not known at once
                 time.sleep(0.02)
+
+    def _tell(self, number: signal.Signals) -> bool:
+        """Send a signal to the child; False as long as it has not said who it is."""
+        with suppress(OSError, ValueError):
+            pid = int(self.lock.read_text(encoding="ascii"))
+            if _is_carrier(pid, self.submission_id):
+                os.kill(pid, number)
+                return True
+        return False
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

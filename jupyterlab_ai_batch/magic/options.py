@@ -31,7 +31,7 @@ def parse_options(line: str) -> argparse.Namespace:
         words = shlex.split(line)
     except ValueError as exc:
         raise InvalidSubmissionError("A quotation mark in the options of %batch is not closed.", hint=_HINT) from exc
-    return _parser().parse_args(words)
+    return build_parser().parse_args(words)
 
 
 def parse_duration(text: str) -> int:
@@ -77,11 +77,23 @@ def parse_value(text: str) -> Any:
     return value
 
 
-def _parser() -> _Parser:
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the magic's line; docs/magic.md is written from it."""
     parser = _Parser(prog="%batch", add_help=False, allow_abbrev=False)
-    parser.add_argument("notebook", nargs="?")
-    for name in ("--profile", "--queue", "--title", "--target", "--max-duration"):
-        parser.add_argument(name)
-    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--wait", action="store_true")
+    parser.add_argument(
+        "notebook", nargs="?", metavar="NOTEBOOK", help="another notebook to submit in place of this one"
+    )
+    parser.add_argument("--profile", metavar="NAME", help="resource shape; without it the first one")
+    parser.add_argument("--queue", metavar="NAME", help="queue to wait in; without it the first one")
+    parser.add_argument("--target", metavar="NAME", help="where to run; without it where the queue decides")
+    parser.add_argument("--title", metavar="TEXT", help="name in lists and notifications; without it the notebook's")
+    parser.add_argument("--max-duration", metavar="TIME", help="time limit of each attempt: 90s, 30m, 2h, 1h30m")
+    parser.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="value of a parameter, repeatable; JSON and Python literals as values, everything else as text",
+    )
+    parser.add_argument("--wait", action="store_true", help="end the cell only when the batch job has ended")
     return parser

@@ -78,8 +78,9 @@ class LogStreamHandler(BatchHandlerMixin, WebSocketMixin, WebSocketHandler, Jupy
         self._is_closed = True
         if self._pump is not None:
             self._pump.cancel()
-        if self.ping_callback is not None:
-            self.ping_callback.stop()
+        pings: Any = self.ping_callback
+        if pings is not None:
+            pings.stop()
 
     async def _send_log(self, submission_id: str) -> None:
         service, offset, pause_s = await self.get_service(), self._offset, SHORTEST_PAUSE_S
