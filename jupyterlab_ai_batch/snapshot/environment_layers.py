@@ -169,7 +169,7 @@ class _Builder:
             if path in self.known.files
         }
         for path, entry in self.files.items():
-            if entry.layer != groups[path]:
+            if entry.layer and entry.layer != groups[path]:
                 stale |= {entry.layer, groups[path]}
         return stale
 
@@ -186,7 +186,8 @@ class _Builder:
                 entry = None
             except FileUnreadableError:
                 self.unreadable.append(f"/{path}")
-                entry = None
+                self.files[path] = record(self.entries[path], b"")  # without a layer: it is in none
+                continue
             if entry is None:
                 self.files.pop(path, None)
             else:
@@ -223,6 +224,7 @@ class _Builder:
                 path, e.mode, e.size, e.mtime_ns, e.ctime_ns, e.inode, e.sha256.hex(), e.layer, e.target, e.pyc_mtime
             )
             for path, e in sorted(self.files.items())
+            if e.layer
         )
         content = write_environment_index(entries)
         return single_file_layer(self.bench, LayerRole.ENVIRONMENT_INDEX, ENVIRONMENT_INDEX_PATH, content)

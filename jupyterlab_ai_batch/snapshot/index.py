@@ -172,8 +172,9 @@ class SignatureIndex:
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
-        with storage_errors(self._path):
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # Only when it is missing: closing any descriptor of a database drops the locks that this process holds on it.
+        with storage_errors(self._path), suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA synchronous = NORMAL")
