@@ -72,6 +72,25 @@ export function row(page: Page, title: string): Locator {
 }
 
 /**
+ * Wait until the row's job is over, then expect this end of it.
+ */
+export async function expectEnd(
+  job: Locator,
+  state: 'succeeded' | 'failed' | 'cancelled'
+): Promise<void> {
+  await expect(job).toHaveAttribute(
+    'data-state',
+    /^(succeeded|failed|cancelled)$/,
+    { timeout: RUN_TIMEOUT_MS }
+  );
+  // With the row's text, a failure of the test says why the job failed.
+  expect([await job.getAttribute('data-state'), await job.innerText()]).toEqual([
+    state,
+    expect.anything()
+  ]);
+}
+
+/**
  * Write a picture for the documentation, when asked to.
  */
 export async function picture(

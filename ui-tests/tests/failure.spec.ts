@@ -1,6 +1,7 @@
 import { test } from '@jupyterlab/galata';
 import { expect } from '@playwright/test';
 import {
+  expectEnd,
   openDialog,
   openNotebook,
   openPanel,
@@ -20,9 +21,7 @@ test('names the cell and the exception of a failed run, and shows its log', asyn
   await openDialog(page);
   await submit(page);
   const job = row(page, 'digits');
-  await expect(job).toHaveAttribute('data-state', 'failed', {
-    timeout: RUN_TIMEOUT_MS
-  });
+  await expectEnd(job, 'failed');
   await expect(job).toContainText('cell 3');
   await expect(job).toContainText('ValueError: digits are missing');
   await picture(panel, 'failed');
@@ -48,9 +47,7 @@ test('cancels a run that is under way', async ({ page, tmpPath }) => {
   if (await confirm.isVisible()) {
     await confirm.click();
   }
-  await expect(job).toHaveAttribute('data-state', 'cancelled', {
-    timeout: 60_000
-  });
+  await expectEnd(job, 'cancelled');
 });
 
 test('keeps the last known rows while the server cannot be reached', async ({

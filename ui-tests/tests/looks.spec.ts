@@ -3,6 +3,7 @@ import { expect } from '@playwright/test';
 import {
   DIALOG,
   expectAccessible,
+  expectEnd,
   openDialog,
   openNotebook,
   openPanel,
@@ -65,11 +66,7 @@ for (const theme of ['light', 'dark'] as const) {
     await picture(dialog.locator('.jp-Dialog-content'), `dialog-error-${theme}`);
     await dialog.getByLabel('epochs').fill('2');
     await submit(page);
-    await expect(row(page, `seen-${theme}`)).toHaveAttribute(
-      'data-state',
-      'succeeded',
-      { timeout: RUN_TIMEOUT_MS }
-    );
+    await expectEnd(row(page, `seen-${theme}`), 'succeeded');
     await expectAccessible(page, PANEL);
     await picture(panel, `panel-${theme}`);
     await picture(page, `lab-${theme}`);

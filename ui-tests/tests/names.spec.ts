@@ -1,6 +1,7 @@
 import { test } from '@jupyterlab/galata';
 import { expect } from '@playwright/test';
 import {
+  expectEnd,
   openDialog,
   openNotebook,
   openPanel,
@@ -20,9 +21,7 @@ test('runs a notebook whose name has spaces, accents and signs', async ({
   await openDialog(page);
   await submit(page);
   const job = row(page, 'Messreihe 7 – größer & süß #1');
-  await expect(job).toHaveAttribute('data-state', 'succeeded', {
-    timeout: RUN_TIMEOUT_MS
-  });
+  await expectEnd(job, 'succeeded');
   await job.hover();
   await job.getByRole('button', { name: /Open result/ }).click();
   await expect(

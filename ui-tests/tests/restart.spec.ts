@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from 'child_process';
 import * as path from 'path';
 import { serverEnvironment } from '../server-environment';
 import {
+  expectEnd,
   openDialog,
   openNotebook,
   openPanel,
@@ -90,9 +91,7 @@ test.describe('a server that is killed', () => {
       await picture(panel, 'server-gone');
 
       server = await startServer();
-      await expect(job).toHaveAttribute('data-state', 'succeeded', {
-        timeout: RUN_TIMEOUT_MS
-      });
+      await expectEnd(job, 'succeeded');
       await expect(panel.getByText('cannot be reached')).toHaveCount(0);
     } finally {
       await kill(server);

@@ -2,6 +2,7 @@ import { test } from '@jupyterlab/galata';
 import { expect } from '@playwright/test';
 import {
   DIALOG,
+  expectEnd,
   openDialog,
   openNotebook,
   openPanel,
@@ -36,9 +37,7 @@ test.describe('the main job', () => {
     await expect(job.getByText(/cell \d of 7/)).toBeVisible();
     await expect(job.getByRole('progressbar')).toBeVisible();
     await picture(page, 'list-running');
-    await expect(job).toHaveAttribute('data-state', 'succeeded', {
-      timeout: RUN_TIMEOUT_MS
-    });
+    await expectEnd(job, 'succeeded');
     await picture(panel, 'list-light');
 
     await job.hover();
