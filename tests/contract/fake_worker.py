@@ -1,4 +1,4 @@
-"""A worker process for tests: the real Worker with snapshots that are plain directories and, unless ``-``, a fake runner."""
+"""A worker process for tests: the real Worker, snapshots that are plain directories, a fake runner unless ``-``."""
 
 import logging
 import sys

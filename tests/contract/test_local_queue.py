@@ -6,47 +6,21 @@ import signal
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
-from conftest import eventually, reach
 from queue_fakes import FULL, SLOW
+from queue_worlds import eventually, in_cell, processes_mentioning, reach, worker_gone
 
 from jupyterlab_ai_batch.errors import SnapshotCorruptError, StoragePermissionError
 from jupyterlab_ai_batch.models import Profile, SubmissionState
 from jupyterlab_ai_batch.queues.local.lock import worker_pid
-from jupyterlab_ai_batch.queues.local.processes import list_processes
 
 RUNNING = SubmissionState.RUNNING
 
 
 def waiting(world, name="go"):
     return f"progress(1, 1); wait_for({str(world.gate(name))!r}); store(True, result='42')"
-
-
-def processes_mentioning(text):
-    found = []
-    for pid in list_processes():
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as stream:
-                if text.encode() in stream.read():
-                    found.append(pid)
-        except OSError:
-            continue
-    return found
-
-
-async def in_cell(backend, submission_id):
-    async def read():
-        return (await backend.observe([submission_id]))[submission_id]
-
-    return await eventually(read, lambda seen: seen.progress is not None)
-
-
-async def worker_gone(world, pid):
-    async def read():
-        return world.worker_pid()
-
-    await eventually(read, lambda now: now != pid)
 
 
 def test_worker_killed_mid_run(world, play):
@@ -156,7 +130,7 @@ def test_server_killed(world, play):
         code = (
             "import asyncio, sys; sys.path.insert(0, sys.argv[1])\n"
             "from pathlib import Path\n"
-            "from conftest import LocalWorld\n"
+            "from queue_worlds import LocalWorld\n"
             "world = LocalWorld.__new__(LocalWorld); base = Path(sys.argv[2])\n"
             "from jupyterlab_ai_batch.queues.local.paths import QueuePaths\n"
             "world.home, world.snapshots, world.data_dir = base / 'home', base / 'snapshots', base / 'data'\n"
@@ -167,7 +141,7 @@ def test_server_killed(world, play):
             "    await asyncio.sleep(60)\n"
             "asyncio.run(main())\n"
         )
-        here = os.path.dirname(__file__)
+        here = str(Path(__file__).parent)
         arguments = [sys.executable, "-c", code, here, str(world.home.parent), waiting(world)]
         with subprocess.Popen(arguments, stdout=subprocess.PIPE) as server:
             assert server.stdout.readline() == b"submitted\n"
@@ -243,7 +217,8 @@ def test_stubborn_job_is_killed(world, play):
         marker = f"stubborn-{os.getpid()}"
         code = (
             "import subprocess; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-            f"subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)', '{marker}'], start_new_session=True)\n"
+            f"arguments = [sys.executable, '-c', 'import time; time.sleep(300)', '{marker}']\n"
+            "subprocess.Popen(arguments, start_new_session=True)\n"
             "progress(1, 1); time.sleep(300)"
         )
         backend = world.connect(stop_grace_s=0.5)
@@ -307,7 +282,7 @@ def test_memory_limit(world, play):
         backend = world.connect(profiles=[Profile(name="cpu", title="", memory_bytes=200 * 1024**2)])
         code = (
             "import subprocess\n"
-            "child = subprocess.Popen([sys.executable, '-c', 'import time; x = b\"x\" * (400 << 20); time.sleep(60)'])\n"
+            "child = subprocess.Popen([sys.executable, '-c', 'import time; x = b\"x\" * (400 << 20); time.sleep(9)'])\n"
             "child.wait(); store(True, kept='yes')\n"
             "fail(cell=1, ename='DeadKernelError', evalue='', signal=-child.returncode)"
         )
@@ -375,7 +350,8 @@ def test_gpu_slots(world, play):
         logs = []
         for name in ("g1", "g2", "g3", "c"):
             await reach(backend, name)
-            logs.append((await backend.read_log(name, attempt=1, offset=0, limit_bytes=100)).text.partition("\n")[0])
+            log = await backend.read_log(name, attempt=1, offset=0, limit_bytes=100)
+            logs.append(log.text.partition("\n")[0])
         assert ["<GPU-1>", "<MIG-2>"] == logs[:2]
         assert "<>" == logs[3]
         await backend.cancel("x")

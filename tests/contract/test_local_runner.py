@@ -4,8 +4,7 @@ import os
 import signal
 
 import nbformat
-from conftest import reach
-from test_local_queue import in_cell, worker_gone
+from queue_worlds import in_cell, reach, worker_gone
 
 from jupyterlab_ai_batch.models import SubmissionState
 

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from conftest import eventually, reach
 from queue_fakes import CORRUPT
+from queue_worlds import eventually, reach
 
 from jupyterlab_ai_batch.errors import ProfileUnknownError, QueueUnknownError, SubmissionNotFoundError
 from jupyterlab_ai_batch.models import OutputsState, SubmissionState
@@ -109,7 +109,11 @@ def test_cancel_while_queued(world, play):
         await world.backend.cancel("s2")
         await world.backend.cancel("s2")
         seen = (await world.backend.observe(["s2"]))["s2"]
-        assert (SubmissionState.CANCELLED, (), "cancelled_by_user") == (seen.state, seen.attempts, seen.explanation.code)
+        assert (SubmissionState.CANCELLED, (), "cancelled_by_user") == (
+            seen.state,
+            seen.attempts,
+            seen.explanation.code,
+        )
         world.gate("go").touch()
 
     play(story)

@@ -5,7 +5,7 @@ import os
 import shutil
 
 import pytest
-from conftest import reach
+from queue_worlds import in_cell, processes_mentioning, reach
 
 from jupyterlab_ai_batch.models import SubmissionState
 from jupyterlab_ai_batch.queues.local.sandbox import probe
@@ -146,8 +146,6 @@ def test_processes_end_with_the_run(world, play):
             "subprocess.Popen(arguments, start_new_session=True); out = os.getpid()"
         )
         assert await result(world, code) < 100
-        from test_local_queue import processes_mentioning
-
         assert [] == processes_mentioning(marker)
 
     play(story)
@@ -189,8 +187,6 @@ def test_without_isolation_nothing_is_left(world, play):
     """Without a process namespace, too, background processes end with a cancelled run."""
 
     async def story():
-        from test_local_queue import in_cell, processes_mentioning
-
         marker = f"loose-{os.getpid()}"
         backend = world.connect(isolate=False, stop_grace_s=1.0)
         code = (
