@@ -18,8 +18,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -45,6 +45,8 @@ from .wire import WireError, dumps, loads
 
 PROGRESS_INTERVAL_S = 0.2
 HAND_OVER_TRIES = 6
+CAPTURES_AT_ONCE = 2
+TURN_POLL_S = 0.1
 TERM_GRACE_S = 5.0
 KILL_GRACE_S = 2.0
 _MAX_FILE_BYTES = 8 * 1024**2
@@ -210,6 +212,30 @@ def hold_lock(data_dir: Path, submission_id: str, fd: int) -> None:
     os.set_inheritable(fd, False)
     os.ftruncate(fd, 0)
     os.pwrite(fd, str(os.getpid()).encode(), 0)
+
+
+@contextmanager
+def turn(data_dir: Path) -> Iterator[None]:
+    """Wait until fewer than ``CAPTURES_AT_ONCE`` captures of this user read files; freed by a death, too."""
+    fds = []
+    try:
+        for number in range(CAPTURES_AT_ONCE):
+            path = data_dir / "captures" / f"turn-{number}.lock"
+            fds.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        while not any(map(_try_lock, fds)):
+            time.sleep(TURN_POLL_S)
+        yield
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def carry(

@@ -1,27 +1,20 @@
-"""What must hold on this machine before the first Submission: data directory, space, kernels."""
+"""What must hold on this machine before the first Submission: Python, data directory, kernels."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import BatchError
-from .explain import size_words
 from .models import PreflightCheck
 from .oci.storage import ensure_private_directory
-
-MIN_FREE_BYTES = 2 * 1024**3
 
 
 def check_machine(data_dir: Path) -> Sequence[PreflightCheck]:
     """Each with what to do when it does not hold; creates the data directory."""
-    checks = [_check_python(), _check_data_dir(data_dir)]
-    if checks[-1].ok:
-        checks.append(_check_space(data_dir))
-    return [*checks, _check_kernels()]
+    return [_check_python(), _check_data_dir(data_dir), _check_kernels()]
 
 
 def _check_python() -> PreflightCheck:
@@ -40,16 +33,6 @@ def _check_data_dir(data_dir: Path) -> PreflightCheck:
         ok=writable,
         summary=f"{data_dir} is {'yours alone' if writable else 'not writable'}",
         resolution="" if writable else "Make it writable for you, or configure another data directory.",
-    )
-
-
-def _check_space(data_dir: Path) -> PreflightCheck:
-    free = shutil.disk_usage(data_dir).free
-    return PreflightCheck(
-        name="disk_space",
-        ok=free >= MIN_FREE_BYTES,
-        summary=f"{size_words(free)} free for captured environments and files",
-        resolution=f"Keep {size_words(MIN_FREE_BYTES)} or more free at {data_dir}.",
     )
 
 

@@ -21,7 +21,7 @@ from .models import CaptureFrom, SubmissionState
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 MAX_PAGE = 1000
 
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s?)?\Z")
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?\Z")
 _HIDDEN = ("carry", "plan", "worker")
 
 
@@ -187,7 +187,8 @@ def _add_snapshot(commands: Any) -> None:
 
 def parse_duration(text: str) -> int:
     """Seconds of ``90``, ``90s``, ``30m``, ``2h``, ``1d12h``."""
-    match = _DURATION.match(text.strip().lower())
+    text = text.strip().lower()
+    match = _DURATION.match(f"{text}s" if text.isdecimal() else text)
     if match is None or not any(match.groups()):
         raise argparse.ArgumentTypeError(f"'{text}' is not a time like 90s, 30m, 2h or 1d")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())

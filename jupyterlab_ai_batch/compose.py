@@ -143,14 +143,15 @@ def build_backend(config: BatchConfig, *, clock: Callable[[], datetime] = utc_no
 
 def run_carry(data_dir: Path, submission_id: str, lock_fd: int) -> bool:
     """The capture child of one Submission; True when it is queued."""
-    from .capturing import carry, hold_lock, read_order
+    from .capturing import carry, hold_lock, read_order, turn
 
     hold_lock(data_dir, submission_id, lock_fd)
     order = read_order(data_dir, submission_id)
     config = from_json(BatchConfig, order.composition)
     ledger = build_ledger(data_dir)
     try:
-        return carry(order, capture=capture_order, ledger=ledger, backend=build_backend(config), clock=utc_now)
+        with turn(data_dir):
+            return carry(order, capture=capture_order, ledger=ledger, backend=build_backend(config), clock=utc_now)
     finally:
         ledger.close()
 

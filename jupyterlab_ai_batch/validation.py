@@ -83,11 +83,19 @@ def resolve_notebook(root_dir: Path, api_path: str) -> tuple[str, Path]:
 
 def _inside(api_path: str) -> str:
     clean = os.path.normpath(api_path.strip("/")) if api_path.strip("/") else ""
-    if not clean or clean == "." or "\x00" in clean or ".." in PurePosixPath(clean).parts:
+    if not clean or clean == "." or not _is_text(clean) or ".." in PurePosixPath(clean).parts:
         raise InvalidSubmissionError(
             "This is not a path below the server's root directory.", details={"field": "notebook_path"}
         )
     return clean
+
+
+def _is_text(path: str) -> bool:
+    """Whether it can travel as JSON and name a file."""
+    try:
+        return b"\x00" not in path.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def check_notebook(root_dir: Path, api_path: str) -> CheckedNotebook:

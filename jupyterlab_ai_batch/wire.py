@@ -57,8 +57,17 @@ def from_json(record: type[T], value: Any) -> T:
 
 
 def dumps(value: Any) -> str:
-    """Compact JSON text of a record."""
-    return json.dumps(to_json(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    """Compact JSON text of a record, which UTF-8 can always encode.
+
+    File names that are not UTF-8 reach us as lone surrogates; such a text is escaped to ASCII, and parses to the same.
+    """
+    plain = to_json(value)
+    text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(plain, separators=(",", ":"), allow_nan=False)
+    return text
 
 
 def loads(record: type[T], text: str | bytes) -> T:
