@@ -256,6 +256,9 @@ export class BatchClient {
   ): Promise<Response> {
     const controller = new AbortController();
     const given = init.signal;
+    if (given?.aborted === true) {
+      throw given.reason;
+    }
     const abort = () => {
       controller.abort(given?.reason);
     };
