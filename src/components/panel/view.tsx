@@ -19,7 +19,7 @@ export function PanelView(props: IPanelViewProps): React.JSX.Element {
   const { manager, trans } = props;
   return (
     <div className="jp-AiBatch-view">
-      <header className="jp-AiBatch-header">
+      <div className="jp-AiBatch-header">
         <h2 className="jp-AiBatch-heading">{trans.__('Batch')}</h2>
         <IconButton
           icon={refreshIcon}
@@ -31,7 +31,7 @@ export function PanelView(props: IPanelViewProps): React.JSX.Element {
           label={trans.__('Batch settings')}
           onClick={props.onSettings}
         />
-      </header>
+      </div>
       {manager.queues.map(queue => (
         <QueueLine
           key={queue.name}
