@@ -256,8 +256,8 @@ export class BatchClient {
   ): Promise<Response> {
     const controller = new AbortController();
     const given = init.signal;
-    if (given?.aborted === true) {
-      throw given.reason;
+    if (isAborted(given)) {
+      throw given?.reason;
     }
     const abort = () => {
       controller.abort(given?.reason);
@@ -276,8 +276,8 @@ export class BatchClient {
         this.serverSettings
       );
     } catch {
-      if (given?.aborted === true) {
-        throw given.reason;
+      if (isAborted(given)) {
+        throw given?.reason;
       }
       throw this._unreachable(controller.signal.aborted);
     } finally {
@@ -369,6 +369,15 @@ export namespace BatchClient {
     /** Without a time limit. */
     unlimited?: boolean;
   }
+}
+
+/**
+ * A function, because the answer changes while a request is under way.
+ */
+function isAborted(
+  signal: AbortSignal | null | undefined
+): boolean {
+  return signal?.aborted === true;
 }
 
 function submissionPath(id: string, ...rest: readonly string[]): string {
