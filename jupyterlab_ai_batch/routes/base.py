@@ -15,7 +15,7 @@ from tornado.web import HTTPError
 
 from .. import errors
 from ..errors import BatchError
-from ..wire import dumps, to_json
+from ..wire import to_json
 
 if TYPE_CHECKING:
     from ..service import SubmissionService
@@ -131,9 +131,12 @@ class BatchAPIHandler(BatchHandlerMixin, APIHandler):
         return cast("SaveRequests", self.settings["ai_batch_saves"])
 
     def answer(self, value: Any, status: HTTPStatus = HTTPStatus.OK) -> None:
-        """Finish with a record, or anything that holds records, as JSON."""
+        """Finish with a record, or anything that holds records, as JSON.
+
+        ASCII: a file name that is not UTF-8 has no other form that travels.
+        """
         self.set_status(status)
-        self.finish(dumps(value))
+        self.finish(json.dumps(to_json(value), separators=(",", ":"), allow_nan=False))
 
     def set_location(self, submission_id: str) -> None:
         self.set_header("Location", url_path_join(self.base_url, PREFIX, "submissions", submission_id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import closing
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -54,11 +55,15 @@ class OutputFileHandler(BatchAPIHandler):
     def content_security_policy(self) -> str:
         return "sandbox; default-src 'none'; frame-ancestors 'none'"
 
+    def decode_argument(self, value: bytes, name: str | None = None) -> str:
+        """A path may hold bytes that are not UTF-8, as it may on disk."""
+        return os.fsdecode(value) if name == "path" else super().decode_argument(value, name)
+
     @web.authenticated
     @authorized
     async def get(self, submission_id: str, path: str) -> None:
         output, content = await (await self.get_service()).output_file(submission_id, path)
-        name = quote(output.path.rpartition("/")[2], safe="")
+        name = quote(os.fsencode(output.path.rpartition("/")[2]), safe="")
         self.set_header("Content-Type", "application/octet-stream")
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Content-Disposition", f"attachment; filename*=UTF-8''{name}")
