@@ -429,8 +429,9 @@ export function formatWhy(
       return explanation === null || explanation.code === state
         ? join(profile, again)
         : join(explanation.summary, again);
-    case 'queued':
     case 'blocked':
+      return join(explanation?.summary, explanation?.resolution);
+    case 'queued':
     case 'evicting':
     case 'cancelling':
     case 'collecting':

@@ -48,8 +48,8 @@ export class Notifier {
    */
   transition(change: ITransition): void {
     const { before, after } = change;
-    if (before.state === 'capturing' && !isFinished(after.state)) {
-      this._captured(after);
+    if (before.state === 'capturing') {
+      this._captureEnded(after);
     }
     switch (after.state) {
       case 'succeeded':
@@ -150,12 +150,16 @@ export class Notifier {
     return this._action(label, command, id);
   }
 
-  private _captured(submission: ISubmission): void {
+  private _captureEnded(submission: ISubmission): void {
     const toast = this._toasts.get(submission.id);
     if (toast === undefined) {
       return;
     }
     this._toasts.delete(submission.id);
+    if (isFinished(submission.state) && submission.snapshot === null) {
+      Notification.dismiss(toast);
+      return;
+    }
     Notification.update({
       id: toast,
       message: this._trans.__(

@@ -98,10 +98,7 @@ function addSubmitNotebook(
   const { commands } = app;
   const target = (): NotebookPanel | null => tracker?.currentWidget ?? null;
   commands.addCommand(CommandIDs.submitNotebook, {
-    label: args =>
-      args.toolbar === true
-        ? trans.__('Submit as batch')
-        : trans.__('Submit as Batch…'),
+    label: trans.__('Submit as Batch…'),
     caption: trans.__(
       'Submit this notebook as a batch job, with its files and environment as they are now'
     ),
@@ -113,10 +110,6 @@ function addSubmitNotebook(
           path: {
             type: 'string',
             description: 'API path of the notebook; the active one otherwise'
-          },
-          toolbar: {
-            type: 'boolean',
-            description: 'Whether the command is shown as a toolbar button'
           }
         }
       }

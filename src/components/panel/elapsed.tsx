@@ -9,10 +9,14 @@ import { useNow } from '../now';
  */
 export function Elapsed(props: {
   readonly submission: ISubmission;
+  /** Nobody answers: time does not go on for a row that is old. */
+  readonly frozen: boolean;
   readonly trans: TranslationBundle;
 }): React.JSX.Element | null {
   const { submission, trans } = props;
-  const now = useNow(!isFinished(submission.state) && !submission.stale);
+  const now = useNow(
+    !isFinished(submission.state) && !submission.stale && !props.frozen
+  );
   if (isFinished(submission.state) && submission.attempts.length === 0) {
     return null;
   }

@@ -40,6 +40,7 @@ export function SubmissionList(props: ISubmissionListProps): React.JSX.Element {
       trans={trans}
       current={submission.id === current}
       onCurrent={setCurrent}
+      frozen={props.stale}
     />
   );
   return (

@@ -48,7 +48,11 @@ export const SubmissionRow = React.memo(function SubmissionRow(
           <span className="jp-AiBatch-rowTitle" title={tooltip(submission)}>
             {submission.title}
           </span>
-          <Elapsed submission={submission} trans={trans} />
+          <Elapsed
+            submission={submission}
+            frozen={props.frozen}
+            trans={trans}
+          />
         </div>
         <RowState submission={submission} trans={trans} />
         {why !== '' && (
@@ -76,6 +80,8 @@ export interface ISubmissionRowProps {
   /** Whether the row is the one in the tab order. */
   readonly current: boolean;
   readonly onCurrent: (id: string) => void;
+  /** Nobody answers: the row is old. */
+  readonly frozen: boolean;
 }
 
 function tooltip(submission: ISubmission): string {
