@@ -119,7 +119,11 @@ def raise_error(status: int, body: bytes) -> NoReturn:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise _not_understood(f"HTTP status {status}") from None
     known = _classes_by_code().get(str(code), ServerError)
-    raised = known(str(message), hint=hint if isinstance(hint, str) else None, details=dict(details or {}))
+    raised = known(
+        str(message),
+        hint=hint if isinstance(hint, str) else None,
+        details=details if isinstance(details, dict) else None,
+    )
     if known is ServerError:
         raised.__dict__["code"] = str(code)  # a newer server's code: shown as it came
     raise raised
