@@ -1,4 +1,4 @@
-"""The home as a merge sees it: directories by descriptor, never through a link, and installs that overwrite nothing.
+"""One place at home, and installs there that overwrite nothing.
 
 An install writes ``.part``, flushes it and renames it. A replacement makes ``.part`` into ``.swap``, lets it change
 places with the old file and looks at what came out; ``recover`` finishes or undoes what a killed merge left.
@@ -23,14 +23,11 @@ from .naming import conflict_names, temporary_names
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 
-_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY})
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-_NOT_A_DIRECTORY = frozenset({errno.ENOTDIR, errno.ELOOP})
 _CHUNK_BYTES = 1 << 20
-_AT_FDCWD = -100
 
 OpenBlob = Callable[[str], BinaryIO]
 
@@ -63,25 +60,30 @@ def content_of(file: OutputFile) -> Content:
 
 
 class Place:
-    """One name in an open directory at home.
+    """One name in an open directory at home; with a directory that does not exist nothing can be written.
 
     Attributes:
         path: Relative to the home.
         name: The last part of it.
     """
 
-    def __init__(self, directory: int, path: str, *, short_id: str) -> None:
+    def __init__(self, directory: int | None, path: str, *, short_id: str) -> None:
         self.path = path
         self.name = path.rpartition("/")[2]
-        self._directory = directory
+        self._open_directory = directory
         self._short_id = short_id
         self._part, self._swap = temporary_names(self.name, short_id)
 
+    @property
+    def _directory(self) -> int:
+        if self._open_directory is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
+        return self._open_directory
+
     def sibling(self, name: str) -> Place:
         """Another name in the same directory."""
-        parent = self.path.rpartition("/")[0]
-        path = f"{parent}/{name}" if parent else name
-        return Place(self._directory, path, short_id=self._short_id)
+        path = join(self.path.rpartition("/")[0], name)
+        return Place(self._open_directory, path, short_id=self._short_id)
 
     def content(self) -> Content | None:
         """What is there now; None for nothing. A file that cannot be read is ``other``."""
@@ -269,61 +271,9 @@ class Place:
             os.unlink(name, dir_fd=self._directory)
 
 
-class HomeTree:
-    """The directories below the home that a merge installs into. Everything is reached from one open descriptor."""
-
-    def __init__(self, root: int, *, short_id: str) -> None:
-        self._root = root
-        self._short_id = short_id
-        self._touched: set[str] = set()
-
-    @contextmanager
-    def place(self, path: str, *, create: bool) -> Iterator[Place | None]:
-        """The place for ``path``; None when its directory does not exist and ``create`` is False.
-
-        A parent that is not a directory at home is replaced by a conflict name beside it, so ``path`` may differ.
-        """
-        *parents, name = path.split("/")
-        directory, actual = os.dup(self._root), ""
-        try:
-            for parent in parents:
-                entered = self._enter(directory, actual, parent, create=create)
-                if entered is None:
-                    yield None
-                    return
-                os.close(directory)
-                directory, actual = entered
-            if create:
-                self._touched.add(actual)
-            full = f"{actual}/{name}" if actual else name
-            yield Place(directory, full, short_id=self._short_id)
-        finally:
-            os.close(directory)
-
-    def sync(self) -> None:
-        """Make the names in all directories that were written to durable."""
-        for path in sorted(self._touched):
-            with suppress(OSError), self.place(f"{path}/." if path else ".", create=False) as place:
-                if place is not None:
-                    place.sync_directory()
-
-    def _enter(self, directory: int, actual: str, name: str, *, create: bool) -> tuple[int, str] | None:
-        """(descriptor, path) of the subdirectory ``name``, or of its conflict name."""
-        for candidate in (name, *conflict_names(name, self._short_id)):
-            path = f"{actual}/{candidate}" if actual else candidate
-            try:
-                return os.open(candidate, _DIRECTORY_FLAGS, dir_fd=directory), path
-            except FileNotFoundError:
-                if not create:
-                    return None
-                with suppress(FileExistsError):
-                    os.mkdir(candidate, 0o777, dir_fd=directory)
-                    self._touched.add(actual)
-                return os.open(candidate, _DIRECTORY_FLAGS, dir_fd=directory), path
-            except OSError as exc:
-                if exc.errno not in _NOT_A_DIRECTORY:
-                    raise
-        raise FileExistsError(errno.EEXIST, "too many copies of this directory")
+def join(parent: str, name: str) -> str:
+    """``name`` in the directory ``parent``, which is empty for the home itself."""
+    return f"{parent}/{name}" if parent else name
 
 
 def _write_all(target: BinaryIO, chunk: bytes) -> None:

@@ -21,7 +21,8 @@ from typing import Any
 from ..errors import BatchError, OutputConflictError, OutputError, StorageFullError
 from ..models import FileChange, MergeAction, MergeEntry, MergeReport, OutputFile, OutputSet
 from ..oci.outputset import check_output_set
-from .home import Content, HomeTree, OpenBlob, Place, content_of
+from .directories import HomeTree
+from .home import Content, OpenBlob, Place, content_of
 from .naming import conflict_names, executed_names
 
 MAX_TRIES = 5
@@ -134,25 +135,12 @@ class _Merge:
         file = replace(file, mtime_ns=min(file.mtime_ns, self._latest_ns))
         job = None if file.change is FileChange.DELETED else content_of(file)
         with tree.place(file.path, create=not self._dry_run and job is not None) as place:
-            if place is None:
-                base = self._base.get(file.path)
-                return self._report_missing(file, decide(base, job, None))
             moved = place.path != file.path
             base = None if moved else self._base.get(file.path)
             if job is None:
                 home = None if moved else place.content()
                 return MergeEntry(path=file.path, action=decide(base, job, home))
             return self._install(place, file, base, moved=moved)
-
-    def _report_missing(self, file: OutputFile, action: MergeAction) -> MergeEntry:
-        installed_as = None
-        if action is MergeAction.CREATED:
-            installed_as = file.path
-        elif action is MergeAction.KEPT_BOTH:
-            parent, _, name = file.path.rpartition("/")
-            copy = next(conflict_names(name, self._short_id))
-            installed_as = f"{parent}/{copy}" if parent else copy
-        return MergeEntry(path=file.path, action=action, installed_as=installed_as)
 
     def _install(self, place: Place, file: OutputFile, base: str | None, *, moved: bool) -> MergeEntry:
         job = content_of(file)
@@ -199,11 +187,6 @@ class _Merge:
     def _merge_notebook(self, tree: HomeTree, file: OutputFile, *, replace_original: bool) -> MergeEntry:
         base = self._base.get(file.path)
         with tree.place(file.path, create=not self._dry_run) as place:
-            if place is None:
-                parent, _, name = file.path.rpartition("/")
-                beside = next(executed_names(name, self._short_id))
-                self._notebook = f"{parent}/{beside}" if parent else beside
-                return MergeEntry(path=file.path, action=MergeAction.CREATED, installed_as=self._notebook)
             if replace_original and self._replace_original(place, file, base):
                 self._notebook = file.path
                 return MergeEntry(path=file.path, action=MergeAction.UPDATED, installed_as=file.path)

@@ -46,6 +46,7 @@ class AttemptRun:
         self._kernel = Kernel(spec.kernel_name, reporter)
         self._outbox = Outbox(spec, clock=clock, started_ns=started_ns)
         self._error: Mapping[str, Any] | None = None
+        self._stopped = False
         self._saved_at = monotonic()
         self._storing: asyncio.Task[None] | None = None
 
@@ -95,7 +96,11 @@ class AttemptRun:
         try:
             await asyncio.wait({cells, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if cells.done():
-                return cells.result()
+                healthy = cells.result()
+                if self._error is not None:
+                    self._reporter.failed(self._error)
+                return healthy
+            self._stopped = True
             self._reporter.say("ai-batch: stopping; results so far are being saved")
             client.stop_after_cell()
             await self._kernel.interrupt()
@@ -140,11 +145,9 @@ class AttemptRun:
 
     def _fail(self, client: JobClient, **error: Any) -> None:
         self._error = {"cell": client.current_cell, **error}
-        if not self._stop.is_set():
-            self._reporter.failed(self._error)
 
     async def _finish(self, client: JobClient) -> int:
-        stopped = self._stop.is_set() and not client.done
+        stopped = self._stopped
         content = self._content(client)
         try:
             await asyncio.to_thread(self._outbox.store_final, content, complete=not stopped)

@@ -70,7 +70,6 @@ class JobClient(NotebookClient):
     Attributes:
         current_cell: 1-based number among code cells of the cell that runs or ran last; 0 before the first.
         of: How many code cells there are.
-        done: True once the last cell has ended, well or with an allowed error.
     """
 
     def __init__(
@@ -86,7 +85,6 @@ class JobClient(NotebookClient):
             **options,
         )
         self.current_cell = 0
-        self.done = False
         code_cells = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
         self.of = len(code_cells)
         self._numbers = {index: number for number, index in enumerate(code_cells, start=1)}
@@ -127,7 +125,6 @@ class JobClient(NotebookClient):
                 self.settle()
                 self._reporter.flush()
             self._on_cell_end()
-        self.done = True
 
     def stop_after_cell(self) -> None:
         """Begin no further cell."""

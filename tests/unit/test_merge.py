@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from jupyterlab_ai_batch.errors import OutputError, SnapshotCorruptError, StorageFullError
 from jupyterlab_ai_batch.models import FileChange, MergeAction, MergeEntry, MergeReport, OutputFile, OutputSet
+from jupyterlab_ai_batch.outputs import directories as directories_module
 from jupyterlab_ai_batch.outputs import home as home_module
 from jupyterlab_ai_batch.outputs.merge import merge_outputs
 
@@ -404,10 +405,12 @@ def interrupted(step: int, act: Callable[[int], None], *, exchange: bool = True)
             raise OSError(errno.EINVAL, "not supported")
         real_rename(directory, old, new, flags)
 
+    directories_module.os = proxy  # type: ignore[attr-defined]
     home_module.os, home_module._renameat2 = proxy, renameat2  # type: ignore[attr-defined,assignment]
     try:
         yield proxy
     finally:
+        directories_module.os = real_os  # type: ignore[attr-defined]
         home_module.os, home_module._renameat2 = real_os, real_rename  # type: ignore[attr-defined]
 
 
@@ -469,6 +472,24 @@ def test_nothing_of_either_side_is_lost(sides, replace_notebook, exchange):
             assert_nothing_lost(base, job, home, after)
             merge(root, base, job, replace_notebook=replace_notebook)
         assert read_tree(root) == after
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(edits(), st.booleans())
+def test_dry_run_foretells_any_merge(sides, replace_notebook):
+    """Whatever the edits, a dry run reports what the merge then does, and touches nothing."""
+    base, job, home = sides
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        write_tree(root, home)
+        planned = merge(root, base, job, replace_notebook=replace_notebook, dry_run=True)
+        assert read_tree(root) == home
+        done = merge(root, base, job, replace_notebook=replace_notebook)
+        assert planned.executed_notebook == done.executed_notebook
+        assert planned.conflicts == done.conflicts
+        assert [entry.path for entry in planned.entries] == [entry.path for entry in done.entries]
+        installed = {entry.installed_as for entry in done.entries if entry.installed_as}
+        assert {entry.installed_as for entry in planned.entries if entry.installed_as} == installed
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
