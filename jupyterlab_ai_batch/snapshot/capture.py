@@ -101,7 +101,7 @@ def _capture_environment(bench: Workbench, index: SignatureIndex, roots: Capture
     bench.reporter.begin("environment")
     known = index.load_tree(environment_key(roots.environment_roots))
     entries = walk_environment(roots, on_tick=bench.reporter.tick)
-    return capture_environment(bench, known, entries, sources=roots.sources)
+    return capture_environment(bench, known, entries, roots=roots)
 
 
 def _capture_work(bench: Workbench, known: TreeRecord, roots: CaptureRoots, tree: Tree) -> CapturedWork:

@@ -11,7 +11,7 @@ import json
 import posixpath
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 OWN_LAYER_BYTES = 15 * 1000**2
 MAX_OWN_LAYERS = 24
@@ -23,13 +23,14 @@ _RECORD = ".dist-info/RECORD"
 
 
 def assign_groups(
-    sizes: Mapping[str, int], *, sources: Collection[str], read: Callable[[str], bytes]
+    sizes: Mapping[str, int], *, sources: Sequence[str], prefixes: Sequence[str], read: Callable[[str], bytes]
 ) -> dict[str, str]:
     """The layer name of every file and symlink.
 
     Args:
         sizes: Bytes by path; paths are absolute without their leading ``/``.
         sources: Source directories of editable installs; they share one layer.
+        prefixes: The other directories, which may lie inside a source directory.
         read: Gives the content of one of the paths; empty when it cannot.
     """
     owners = _owners(sizes, read)
@@ -38,13 +39,19 @@ def assign_groups(
         weight[owners.get(path, "")] += size
     heavy = [(bytes_, owner) for owner, bytes_ in weight.items() if owner and bytes_ >= OWN_LAYER_BYTES]
     own = {owner for _, owner in sorted(heavy, reverse=True)[:MAX_OWN_LAYERS]}
-    prefixes = tuple(f"{source.lstrip('/')}/" for source in sources)
-    return {path: _group(path, owners.get(path), own, prefixes) for path in sizes}
+    outer = _starts(sources)
+    inner = tuple(start for start in _starts(prefixes) if start.startswith(outer))
+    return {
+        path: SOURCES if path.startswith(outer) and not path.startswith(inner) else _group(path, owners.get(path), own)
+        for path in sizes
+    }
 
 
-def _group(path: str, owner: str | None, own: Collection[str], sources: tuple[str, ...]) -> str:
-    if sources and path.startswith(sources):
-        return SOURCES
+def _starts(directories: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{directory.lstrip('/')}/" for directory in directories)
+
+
+def _group(path: str, owner: str | None, own: Collection[str]) -> str:
     if owner is not None and owner in own:
         return owner
     key = owner if owner is not None else posixpath.dirname(path)

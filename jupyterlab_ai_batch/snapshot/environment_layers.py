@@ -23,6 +23,7 @@ from .environment_index import ENVIRONMENT_INDEX_PATH, EnvironmentEntry, write_e
 from .index import IndexedFile, SignatureIndex, TreeRecord
 from .layers import Comparison, Workbench, compare, record, single_file_layer
 from .reading import SMALL_BYTES, Reading, UnstableFileError, VanishedFileError
+from .roots import CaptureRoots
 from .tarstream import DIRECTORY, FILE, SYMLINK, TarHeader, TarWriter
 
 MTIME_S = 315532800  # 1980-01-01, the earliest that zip files can say
@@ -72,13 +73,12 @@ def decode_layer(fields: list[Any]) -> Layer:
 
 
 def capture_environment(
-    bench: Workbench, known: TreeRecord, entries: Mapping[str, os.stat_result], *, sources: tuple[str, ...]
+    bench: Workbench, known: TreeRecord, entries: Mapping[str, os.stat_result], *, roots: CaptureRoots
 ) -> CapturedEnvironment:
     """Write the layers that are not in the store yet.
 
     Args:
         entries: Everything in the environment; paths are absolute without their leading ``/``.
-        sources: Source directories of editable installs.
     """
     comparison = compare(entries, known.files)
     files = _settle(bench, known, entries, comparison)
@@ -95,7 +95,7 @@ def capture_environment(
             unchanged=True,
             bytes=int(known.state.get("bytes", 0)),
         )
-    return _Builder(bench, known, entries, files).build(comparison, kept, sources)
+    return _Builder(bench, known, entries, files).build(comparison, kept, roots)
 
 
 def _settle(
@@ -125,8 +125,8 @@ class _Builder:
     files: dict[str, IndexedFile]
     unreadable: list[str] = field(default_factory=list)
 
-    def build(self, comparison: Comparison, kept: dict[str, Layer], sources: tuple[str, ...]) -> CapturedEnvironment:
-        groups = self._groups(sources)
+    def build(self, comparison: Comparison, kept: dict[str, Layer], roots: CaptureRoots) -> CapturedEnvironment:
+        groups = self._groups(roots)
         members: dict[str, list[str]] = {}
         for path in sorted(groups):
             members.setdefault(groups[path], []).append(path)
@@ -150,14 +150,14 @@ class _Builder:
             bytes=sum(entry.size for entry in self.files.values()),
         )
 
-    def _groups(self, sources: tuple[str, ...]) -> dict[str, str]:
+    def _groups(self, roots: CaptureRoots) -> dict[str, str]:
         sizes, groups = {}, {}
         for path, found in self.entries.items():
             if stat.S_ISDIR(found.st_mode):
                 groups[path] = DIRECTORIES
             else:
                 sizes[path] = found.st_size
-        groups.update(assign_groups(sizes, sources=sources, read=_read_or_empty))
+        groups.update(assign_groups(sizes, sources=roots.sources, prefixes=roots.prefixes, read=_read_or_empty))
         return groups
 
     def _stale(self, groups: Mapping[str, str], comparison: Comparison) -> set[str]:

@@ -43,7 +43,7 @@ class IndexedFile(NamedTuple):
         link: Path of the first name of the same file, when this is another one (hard link); else empty.
         layer: Name of the environment layer that holds it; empty in a work tree.
         pyc_mtime: Of a timestamp-based .pyc whose header is valid: the source's mtime in it; else -1.
-        verified: False when the file was so young that an unseen change cannot be ruled out.
+        verified: 0 when the file was so young that an unseen change cannot be ruled out.
         findings: JSON array of [line, kind] of what looked like secrets; empty for none.
     """
 
@@ -59,7 +59,7 @@ class IndexedFile(NamedTuple):
     link: str = ""
     layer: str = ""
     pyc_mtime: int = -1
-    verified: bool = True
+    verified: int = 1
     findings: str = ""
 
     @property
@@ -113,7 +113,7 @@ class SignatureIndex:
                 " verified, findings FROM files WHERE tree = ?",
                 (row[0],),
             )
-            files = {os.fsdecode(path): _unpack(fields) for path, *fields in rows}
+            files = {row[0].decode("utf-8", "surrogateescape"): _unpack(row) for row in rows}
         return TreeRecord(key, row[1], files, json.loads(row[2]))
 
     def load_state(self, key: str) -> dict[str, Any]:
@@ -137,7 +137,11 @@ class SignatureIndex:
                 connection.execute("DELETE FROM files WHERE tree = ?", (tree,))
             gone = [(tree, os.fsencode(path)) for path in base if path not in files]
             connection.executemany("DELETE FROM files WHERE tree = ? AND path = ?", gone)
-            changed = (_pack(tree, path, entry) for path, entry in files.items() if base.get(path) != entry)
+            changed = (
+                _pack(tree, path, entry)
+                for path, entry in files.items()
+                if base.get(path) is not entry and base.get(path) != entry
+            )
             connection.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", changed)
             connection.execute(
                 "UPDATE trees SET generation = ?, state = ? WHERE id = ?",
@@ -214,11 +218,12 @@ class SignatureIndex:
             raise _translate(exc, self._path) from exc
 
 
-def _unpack(fields: list[Any]) -> IndexedFile:
-    fields[8] = os.fsdecode(fields[8])
-    fields[9] = os.fsdecode(fields[9])
-    fields[12] = bool(fields[12])
-    return IndexedFile._make(fields)
+def _unpack(row: tuple[Any, ...]) -> IndexedFile:
+    if row[9] or row[10]:
+        row = (*row[:9], os.fsdecode(row[9]), os.fsdecode(row[10]), *row[11:])
+    else:
+        row = (*row[:9], "", "", *row[11:])
+    return IndexedFile(*row[1:])
 
 
 def _pack(tree: int, path: str, entry: IndexedFile) -> tuple[Any, ...]:

@@ -109,7 +109,7 @@ def record(found: os.stat_result, sha256: bytes, *, target: str = "", verified: 
         inode=found.st_ino & _INODE_MASK,
         sha256=sha256,
         target=target,
-        verified=verified,
+        verified=int(verified),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 
 from ..errors import SnapshotCorruptError
 
@@ -175,13 +175,19 @@ def _decimal(value_ns: int) -> bytes:
     return b"%s%d.%09d" % (sign, seconds, fraction) if fraction else b"%s%d" % (sign, seconds)
 
 
+class ByteSource(Protocol):
+    """What a TarReader reads from: up to ``size`` bytes, fewer only at the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 class TarReader:
     """Iterates over the headers of a tar stream; ``read`` gives the content of the present one.
 
     Raises (every method): SnapshotCorruptError: not the tar that TarWriter writes.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: ByteSource) -> None:
         self._stream = stream
         self._left = 0
         self._pad = 0
