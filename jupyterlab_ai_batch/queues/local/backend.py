@@ -31,7 +31,7 @@ from .outbox import read_outbox
 from .paths import QueuePaths
 from .preflight import run_checks
 from .queue import ADMITTED_STATES, LocalQueue
-from .recovery import release_files
+from .recovery import prune, release_files
 from .settings import WorkerSettings
 from .spawner import WorkerSpawner, ensure_quietly
 from .watching import QueueWatcher
@@ -211,6 +211,7 @@ class LocalQueueBackend:
         with suppress(SubmissionNotFoundError):
             if queue.mark_released(submission_id):
                 release_files(queue, self._paths, submission_id)
+                prune(queue, self._paths, keep_runs=self._settings.keep_runs)
 
     def _list_queues(self) -> Sequence[QueueReading]:
         queue = self._queue()

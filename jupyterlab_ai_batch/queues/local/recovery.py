@@ -86,5 +86,7 @@ def release_files(queue: LocalQueue, paths: QueuePaths, submission_id: str) -> N
 
 def prune(queue: LocalQueue, paths: QueuePaths, *, keep_runs: int) -> None:
     """Remove logs and stored outputs of old Submissions whose outputs are safe at home."""
-    for submission_id in queue.prunable(keep_runs):
-        remove_tree(paths.runs / submission_id)
+    present = {path.name for path in paths.runs.iterdir()}
+    if len(present) > keep_runs:
+        for submission_id in present.intersection(queue.prunable(keep_runs)):
+            remove_tree(paths.runs / submission_id)
