@@ -215,8 +215,10 @@ class SnapshotRestorer:
 
     def materialise_environment(self, digest: str, target: Path) -> EnvironmentView:
         from .snapshot import restore
+        from .snapshot.index import SignatureIndex
 
-        return restore.materialise_environment(self._store, digest, target)
+        with SignatureIndex(self._store.path.with_name("index.db")) as index:
+            return restore.materialise_environment(self._store, digest, target, index=index)
 
     def read_base_index(self, digest: str) -> bytes:
         from .snapshot import restore

@@ -55,7 +55,10 @@ class BlobStore(Protocol):
         ...
 
     def put_manifest(self, manifest: bytes, *, tag: str, media_type: str) -> str:
-        """Store and name it; every blob that it mentions must be there. Returns its digest. Atomic replacement of the tag."""
+        """Store and name it; every blob that it mentions must be there. Returns its digest.
+
+        The tag is replaced atomically.
+        """
         ...
 
     def get_manifest(self, reference: str) -> tuple[bytes, str]:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-
 from ..errors import FileUnreadableError, FileUnstableError, NotebookInvalidError, SnapshotTooLargeError
 from ..models import CaptureProgress, CaptureRequest, SnapshotSummary
 from ..oci.manifest import (
@@ -148,7 +147,8 @@ def too_large(request: CaptureRequest, roots: CaptureRoots, tree: Tree) -> Snaps
     heaviest = heaviest_directories(tree.entries)
     largest = f" The heaviest directory is {heaviest[0][0]!r}." if heaviest else ""
     return SnapshotTooLargeError(
-        f"The files in {roots.work_root} are larger than the {request.limit_bytes / 1e9:.1f} GB that a snapshot may have.",
+        f"The files in {roots.work_root} are larger than the {request.limit_bytes / 1e9:.1f} GB"
+        " that a snapshot may have.",
         hint=f"Leave out large files with lines in .batchignore, or move the notebook to a folder of its own.{largest}",
         details={
             "limit_bytes": request.limit_bytes,

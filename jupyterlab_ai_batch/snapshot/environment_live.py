@@ -55,12 +55,9 @@ def find_unchanged(entries: Iterable[EnvironmentEntry], known: Mapping[str, Inde
 
 def find_intact(digests: Mapping[str, str]) -> dict[str, Signature]:
     """Read files (absolute path -> expected sha256); the signatures of those that are as expected."""
-    intact: dict[str, Signature] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
-        for path, signature in zip(digests, pool.map(_check, digests.items()), strict=True):
-            if signature is not None:
-                intact[path] = signature
-    return intact
+        checked = zip(digests, pool.map(_check, digests.items()), strict=True)
+        return {path: signature for path, signature in checked if signature is not None}
 
 
 def is_writable(directories: Collection[str]) -> bool:

@@ -50,7 +50,7 @@ class Workbench:
         while True:
             try:
                 return self._write_layer(role, name, fill)
-            except TornStreamError as exc:
+            except TornStreamError as exc:  # noqa: PERF203 - a layer is large
                 torn[exc.path] = torn.get(exc.path, 0) + 1
                 if torn[exc.path] >= MAX_READS:
                     self.unstable.add(exc.path)

@@ -13,7 +13,9 @@ _INTERVAL_S = 0.1
 class Reporter:
     """Counts bytes and passes them on at most every 0.1 s, and at each change of phase."""
 
-    def __init__(self, tell: Callable[[CaptureProgress], None], *, monotonic: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, tell: Callable[[CaptureProgress], None], *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._tell = tell
         self._monotonic = monotonic
         self._told_at = 0.0

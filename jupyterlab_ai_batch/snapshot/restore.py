@@ -16,9 +16,9 @@ from ..oci.work_index import WORK_INDEX_PATH
 from .environment_layers import environment_digest as digest_of_layers
 from .environment_restore import materialise_environment
 from .extract import TreeWriter, check_parts, chunks_of, opened_layer
+from .stored import read_image, read_single_file
 from .summary import WHITEOUT
 from .tarstream import DIRECTORY, FILE, HARD_LINK, SYMLINK, TarHeader, TarReader, corrupt
-from .stored import read_image, read_single_file
 
 __all__ = ["environment_digest", "materialise_environment", "read_base_index", "read_image", "restore_work"]
 

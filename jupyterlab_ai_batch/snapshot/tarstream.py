@@ -19,6 +19,9 @@ FILE, HARD_LINK, SYMLINK, DIRECTORY = b"0", b"1", b"2", b"5"
 _PAX = b"x"
 _MAX_OCTAL_11 = 8**11
 _MAX_OCTAL_7 = 8**7
+_NAME_BYTES = 100
+_PREFIX_BYTES = 155
+_MAX_DIGITS = 18
 _MAX_PAX_BYTES = 1 << 20
 _ZEROS = bytes(BLOCK)
 _NS = 10**9
@@ -96,7 +99,7 @@ def encode_header(header: TarHeader) -> bytes:
     if not name:
         records.append((b"path", path))
         name = path[:100]
-    if len(target) > 100:
+    if len(target) > _NAME_BYTES:
         records.append((b"linkpath", target))
     seconds, fraction = divmod(header.mtime_ns, _NS)
     if fraction or not 0 <= seconds < _MAX_OCTAL_11:
@@ -137,10 +140,10 @@ def _ustar(header: TarHeader, prefix: bytes, name: bytes, target: bytes, seconds
 
 def _split(path: bytes) -> tuple[bytes, bytes]:
     """(prefix, name) for ustar; an empty name when they cannot hold the path."""
-    if len(path) <= 100:
+    if len(path) <= _NAME_BYTES:
         return b"", path
     cut = path.find(b"/", len(path) - 101)
-    if 0 < cut <= 155 and cut < len(path) - 1:
+    if 0 < cut <= _PREFIX_BYTES and cut < len(path) - 1:
         return path[:cut], path[cut + 1 :]
     return b"", b""
 
@@ -272,7 +275,7 @@ def _parse_pax(body: bytes) -> dict[bytes, bytes]:
 def _number(records: dict[bytes, bytes], key: bytes, field: bytes) -> int:
     if key not in records:
         return _octal(field)
-    if not records[key].isdigit() or len(records[key]) > 19:
+    if not records[key].isdigit() or len(records[key]) > _MAX_DIGITS:
         raise corrupt(f"bad {key.decode()}")
     return int(records[key])
 
@@ -291,7 +294,7 @@ def _octal(field: bytes) -> int:
 def _parse_decimal(text: bytes) -> int:
     seconds, _, fraction = text.partition(b".")
     digits = seconds.removeprefix(b"-")
-    if not digits.isdigit() or len(digits) > 18 or (fraction and not fraction.isdigit()):
+    if not digits.isdigit() or len(digits) > _MAX_DIGITS or (fraction and not fraction.isdigit()):
         raise corrupt("bad mtime")
     value = int(digits) * _NS + int(fraction[:9].ljust(9, b"0") or b"0")
     return -value if seconds.startswith(b"-") else value
