@@ -85,6 +85,7 @@ def measure_round_trip(scratch: Path, venv: Path, rounds: int, seconds: float) -
                 print(f"  (a) round {number} {name}: {took:.2f} s", flush=True)
                 if number > 0:
                     samples[name].append(took)
+    product.end_worker(scratch / "a/ours/home")
     return {"notebook_s": seconds, **{name: summarise(values) for name, values in samples.items()}}
 
 
@@ -108,6 +109,7 @@ def measure_submit(scratch: Path, rounds: int) -> dict[str, Any]:
                 samples.append(submit_once(server))
         results[name] = {"tree_bytes": files * workloads.MEBIBYTE, **summarise(samples)}
         print(f"  (b) {name}: {results[name]['median_s'] * 1000:.0f} ms", flush=True)
+        product.end_worker(scratch / f"b/{name}/home")
         shutil.rmtree(scratch / f"b/{name}")
     return results
 
@@ -164,6 +166,7 @@ def measure_loop(scratch: Path, rounds: int) -> dict[str, Any]:
             product.cancel(server, identity)
     result = {"idle": summarise(idle), "capturing": summarise(busy), "capture": summarise(captures)}
     print(f"  (d) p99 {result['capturing']['p99_s'] * 1000:.1f} ms while capturing", flush=True)
+    product.end_worker(scratch / "d/home")
     shutil.rmtree(scratch / "d")
     return result
 

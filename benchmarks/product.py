@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -17,6 +19,7 @@ from jupyterlab_ai_batch.models import (
     Submission,
     SubmissionState,
 )
+from jupyterlab_ai_batch.queues.local.lock import worker_is_alive, worker_pid
 from servers import JupyterServer, MeasurementError, wait_until
 
 VENV = Path(sys.prefix)
@@ -36,6 +39,14 @@ def start(home: Path, root: Path) -> JupyterServer:
     """Start a server with the extension of this interpreter's environment, and the loop probe."""
     here = Path(__file__).resolve().parent
     return JupyterServer(VENV, home, root, EXTENSIONS, PYTHONPATH=f"{here}:{here.parent}")
+
+
+def end_worker(home: Path) -> None:
+    """End the detached worker of ``home``, which outlives its server on purpose, and wait until it is gone."""
+    lock = data_directory(home) / "queue" / "worker.lock"
+    if (pid := worker_pid(lock)) is not None:
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not worker_is_alive(lock), deadline_s=60, what="the end of the worker")
 
 
 def submit(server: JupyterServer, notebook: str) -> tuple[float, str]:
