@@ -192,7 +192,7 @@ def run_worker(data_dir: Path) -> int:
     """The detached worker of the local queue; returns when it has been idle long enough."""
     from .queues.local.worker import Worker
 
-    worker = Worker(data_dir, SnapshotRestorer(data_dir / "store"))
+    worker = Worker(data_dir, SnapshotRestorer(data_dir))
     worker.install_signal_handlers()
     return worker.run()
 
@@ -200,8 +200,9 @@ def run_worker(data_dir: Path) -> int:
 class SnapshotRestorer:
     """The local queue's Restorer, over the snapshot engine and the store."""
 
-    def __init__(self, store: Path) -> None:
-        self._store = ImageLayout(store)
+    def __init__(self, data_dir: Path) -> None:
+        self._store = ImageLayout(data_dir / "store")
+        self._index = data_dir / "index.db"
 
     def restore_work(self, digest: str, target: Path) -> None:
         from .snapshot import restore
