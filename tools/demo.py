@@ -43,7 +43,9 @@ def show(work: Path) -> list[str]:
     for name in files:
         print(f"  {(work / name).stat().st_size:>9} bytes  {name}{'' if name != NOTEBOOK else '   (the original)'}")
     for path in sorted(work.rglob("metrics.json")):
-        print("\nmetrics.json:", json.dumps(json.loads(path.read_text()), indent=2))
+        print(f"\n{path.name}:")
+        for name, value in json.loads(path.read_text()).items():
+            print(f"  {name}: {f'{len(value)} entries' if isinstance(value, list) else value}")
     return [name for name in files if name != NOTEBOOK]
 
 
