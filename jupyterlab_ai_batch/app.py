@@ -64,8 +64,8 @@ class BatchExtensionApp(ExtensionApp):
     profiles = List(
         Dict(),
         help="""Resource shapes that users can ask for, the first is the default. Keys: ``name``, ``title``,
-        ``cpu_millicores``, ``memory_bytes``, ``gpu_slots``, ``default_max_duration_s``. Default: none, which gives one
-        profile named ``default`` without limits.""",
+        ``cpu_millicores``, ``memory_bytes``, ``gpu_slots``, ``default_max_duration_s``. Default: none, which
+        gives ``cpu``, and ``gpu`` where there are GPUs.""",
     ).tag(config=True)
     gpu_devices = List(
         Unicode(),

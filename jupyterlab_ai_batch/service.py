@@ -399,6 +399,7 @@ class SubmissionService:
         submission = await asyncio.to_thread(self._ledger.get, submission_id)
         raise SubmissionStateError(
             f"This Submission runs on the backend '{submission.backend}', which has no Kubernetes manifest.",
+            hint="Only Submissions to a cluster have one.",
             details={"backend": submission.backend},
         )
 

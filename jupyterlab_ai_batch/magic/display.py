@@ -31,20 +31,25 @@ def plainly_raised() -> Iterator[None]:
 
 def describe(submission: Submission, notices: tuple[str, ...]) -> list[str]:
     """What there is to say about a Submission, one sentence or fact a line, without its title and state."""
-    explanation, position, progress = submission.explanation, submission.position, submission.progress
-    lines = [explanation.summary, explanation.resolution] if explanation else []
+    explanation = submission.explanation
+    said = [explanation.summary, explanation.resolution] if explanation else []
+    facts = [fact for fact in _facts(submission) if not any(fact.rstrip(".") in text for text in said)]
+    return [line for line in (*said, *facts, *notices) if line]
+
+
+def _facts(submission: Submission) -> Iterator[str]:
+    position, progress = submission.position, submission.progress
     if position:
         ahead = position.in_local_queue
-        lines.append("Next in the queue." if ahead == 0 else f"{ahead} ahead in the queue.")
+        yield "Next in the queue." if ahead == 0 else f"{ahead} ahead in the queue."
     if progress and progress.of:
-        lines.append(f"Cell {progress.cell} of {progress.of}.")
+        yield f"Cell {progress.cell} of {progress.of}."
     if len(submission.attempts) > 1:
-        lines.append(f"Attempt {submission.attempts[-1].number}.")
+        yield f"Attempt {submission.attempts[-1].number}."
     if submission.executed_notebook:
-        lines.append(f"Executed notebook: {submission.executed_notebook}")
+        yield submission.executed_notebook
     if submission.stale:
-        lines.append(f"Last heard of at {submission.observed_at:%Y-%m-%d %H:%M:%S} UTC.")
-    return [line for line in (*lines, *notices) if line]
+        yield f"Last heard of at {submission.observed_at:%Y-%m-%d %H:%M:%S} UTC."
 
 
 def as_text(submission: Submission, notices: tuple[str, ...] = ()) -> str:

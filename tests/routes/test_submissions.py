@@ -196,6 +196,7 @@ async def test_manifest_of_a_local_submission_is_409(fetch: Fetch, known: Known)
     """A queue without a cluster has no manifest, and says so."""
     answer = await fetch("submissions", known(state=SubmissionState.SUCCEEDED).id, "manifest")
     assert (answer.code, answer.error["code"]) == (409, "submission_state")
+    assert answer.error["hint"]
 
 
 @pytest.mark.parametrize(

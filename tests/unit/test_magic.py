@@ -377,11 +377,10 @@ def test_showing_never_fails(scripted: Scripted) -> None:
 
 
 def test_text_says_what_matters() -> None:
-    """Title, state, reason, progress and what to know, a line each."""
+    """Title, state, reason and what else there is to know, a line each and nothing twice."""
     assert as_text(SUBMISSION, ("Mind this.",)).splitlines() == [
         f"train-digits · running · {SUBMISSION.short_id}",
         "  Cell 4 of 9 is running.",
-        "  Cell 4 of 9.",
         "  Attempt 2.",
         "  Mind this.",
     ]
