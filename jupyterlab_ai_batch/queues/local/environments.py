@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ... import wire
 from ...errors import SnapshotCorruptError
 from ...models import EnvironmentView
 from ...oci.storage import replace_file, storage_errors
@@ -19,7 +18,7 @@ from .paths import remove_tree
 from .restorer import Restorer
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})\Z")
-_VIEW = "view.json"
+_COMPLETE = "complete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +30,10 @@ class Lease:
 
 
 class EnvironmentCache:
-    """Directories ``<digest>.<unique>/``, each with ``tree/`` and, written last, ``view.json``.
+    """Directories ``<digest>.<unique>/``, each with ``tree/`` and, written last, ``complete``.
 
-    A view that shows live directories holds only as long as they stay the same, so it is made anew every time.
+    Before every use the restorer mends what has changed meanwhile. A view that shows live directories holds only as
+    long as they stay the same: it is made anew every time.
     """
 
     def __init__(self, root: Path, restorer: Restorer) -> None:
@@ -53,14 +53,14 @@ class EnvironmentCache:
         if match is None:
             raise SnapshotCorruptError("The snapshot's environment has no digest.", details={"digest": digest[:80]})
         with self._lock:
-            lease = self._find(match[1]) or self._make(match[1], snapshot_digest)
+            lease = self._find(match[1], snapshot_digest) or self._make(match[1], snapshot_digest)
             self._users[lease.directory] += 1
         return lease
 
     def give_back(self, lease: Lease) -> None:
         with self._lock:
             self._users[lease.directory] -= 1
-            if self._users[lease.directory] <= 0 and not (lease.directory / _VIEW).exists():
+            if self._users[lease.directory] <= 0 and not (lease.directory / _COMPLETE).exists():
                 remove_tree(lease.directory)
 
     def prune(self, keep: int) -> None:
@@ -68,18 +68,16 @@ class EnvironmentCache:
         with self._lock, os.scandir(self._root) as entries:
             unused = [Path(entry.path) for entry in entries if self._users[Path(entry.path)] <= 0]
             unused.sort(key=_last_use, reverse=True)
-            for directory in unused[keep:] + [path for path in unused[:keep] if not (path / _VIEW).exists()]:
+            for directory in unused[keep:] + [path for path in unused[:keep] if not (path / _COMPLETE).exists()]:
                 remove_tree(directory)
 
-    def _find(self, name: str) -> Lease | None:
+    def _find(self, name: str, snapshot_digest: str) -> Lease | None:
         for directory in self._root.glob(f"{name}.*"):
-            try:
-                view = wire.loads(EnvironmentView, (directory / _VIEW).read_bytes())
-            except (OSError, wire.WireError):
+            if not (directory / _COMPLETE).exists():
                 continue
-            if all(mount.source.exists() for mount in view.mounts):
-                os.utime(directory / _VIEW)
-                return Lease(directory, view)
+            view = self._restorer.materialise_environment(snapshot_digest, directory / "tree")
+            os.utime(directory / _COMPLETE)
+            return Lease(directory, view)
         return None
 
     def _make(self, name: str, snapshot_digest: str) -> Lease:
@@ -91,7 +89,7 @@ class EnvironmentCache:
             view = self._restorer.materialise_environment(snapshot_digest, directory / "tree")
             if not any(mount.live for mount in view.mounts):
                 with storage_errors(directory):
-                    replace_file(directory / _VIEW, wire.dumps(view).encode())
+                    replace_file(directory / _COMPLETE, b"")
         except BaseException:
             remove_tree(directory)
             raise
@@ -100,5 +98,5 @@ class EnvironmentCache:
 
 def _last_use(directory: Path) -> float:
     with suppress(OSError):
-        return (directory / _VIEW).stat().st_mtime
+        return (directory / _COMPLETE).stat().st_mtime
     return 0.0

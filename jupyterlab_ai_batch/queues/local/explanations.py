@@ -120,7 +120,7 @@ def run_failed(error: Mapping[str, Any]) -> Explanation:
     return Explanation(
         code=code if isinstance(code, str) and _CODE.match(code) else "run_failed",
         summary=_clip(error.get("evalue"), MAX_EVALUE_CHARS) or "Your notebook could not be executed.",
-        resolution="Look at the log, then submit it again.",
+        resolution=_clip(error.get("hint"), MAX_EVALUE_CHARS) or "Look at the log, then submit it again.",
         raw_reason=_clip(error.get("ename"), 100) or None,
     )
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ... import wire
 from ...models import EnvironmentView, QueueEntry, RunSpec
 from ...oci.storage import ensure_private_directory, replace_file, storage_errors
 from .environments import EnvironmentCache, Lease
 from .paths import QueuePaths, RunPaths, remove_tree
+from .records import encode
 from .restorer import Restorer
 from .sandbox import Isolation, build_launch
 
@@ -94,7 +94,7 @@ class Preparer:
             info_fd=info_fd,
         )
         with storage_errors(run.root):
-            replace_file(run.spec, wire.dumps(self._complete(spec, run, number)).encode())
+            replace_file(run.spec, encode(self._complete(spec, run, number)).encode())
             return launch.write(run, parent=os.getpid())
 
     def _complete(self, spec: RunSpec, run: RunPaths, number: int) -> RunSpec:

@@ -12,7 +12,7 @@ from ...models import Explanation, OutputsSummary, Profile, Progress, QueueEntry
 from . import explanations
 from .database import Database
 from .paths import QueuePaths
-from .records import AttemptRecord, EntryRecord, Waiting, parse_attempt, parse_entry, parse_work_order
+from .records import AttemptRecord, EntryRecord, Waiting, encode, parse_attempt, parse_entry, parse_work_order
 
 ADMITTED_STATES = (
     SubmissionState.STARTING,
@@ -50,8 +50,8 @@ class LocalQueue:
                     entry.submission.priority,
                     state.value,
                     self._now(),
-                    wire.dumps(entry),
-                    wire.dumps(profile),
+                    encode(entry),
+                    encode(profile),
                     profile.gpu_slots,
                     _text(blocked),
                 ),
@@ -214,13 +214,13 @@ class LocalQueue:
 
     def set_progress(self, submission_id: str, progress: Progress) -> None:
         with self.database.write() as connection:
-            connection.execute("UPDATE entries SET progress = ? WHERE id = ?", (wire.dumps(progress), submission_id))
+            connection.execute("UPDATE entries SET progress = ? WHERE id = ?", (encode(progress), submission_id))
 
     def set_outputs(self, submission_id: str, number: int, outputs: OutputsSummary) -> None:
         with self.database.write() as connection:
             connection.execute(
                 "UPDATE attempts SET outputs = ? WHERE id = ? AND number = ?",
-                (wire.dumps(outputs), submission_id, number),
+                (encode(outputs), submission_id, number),
             )
 
     def end_attempt(
@@ -302,7 +302,7 @@ def _set_state(
 
 
 def _text(explanation: Explanation | None) -> str | None:
-    return wire.dumps(explanation) if explanation else None
+    return encode(explanation) if explanation else None
 
 
 def _not_found(submission_id: str) -> SubmissionNotFoundError:

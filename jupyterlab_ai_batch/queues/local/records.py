@@ -6,6 +6,7 @@ import json
 import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from ... import wire
 from ...models import Attempt, Explanation, OutputsSummary, Profile, Progress, QueueEntry, SubmissionState
@@ -50,6 +51,11 @@ class Waiting:
     seq: int
     priority: int
     gpu_slots: int
+
+
+def encode(record: Any) -> str:
+    """JSON in ASCII: paths that are not UTF-8 hold surrogates, which neither SQLite nor a file takes."""
+    return json.dumps(wire.to_json(record), separators=(",", ":"), allow_nan=False)
 
 
 def parse_entry(row: sqlite3.Row) -> EntryRecord:

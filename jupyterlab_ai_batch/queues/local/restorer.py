@@ -23,7 +23,10 @@ class Restorer(Protocol):
         ...
 
     def materialise_environment(self, digest: str, target: Path) -> EnvironmentView:
-        """Make the environment ready below the empty directory ``target``."""
+        """Make the environment ready in the directory ``target``: empty, or made by an earlier call.
+
+        In the latter case only what has changed since is mended.
+        """
         ...
 
     def read_base_index(self, digest: str) -> bytes:
