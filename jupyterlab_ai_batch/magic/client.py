@@ -19,6 +19,7 @@ from .discover import Server
 API = "ai-batch/v1/"
 TIMEOUT_S = 30.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_REFUSED = (401, 403)
 # What a monitor asks must not keep an idle server alive.
 _POLLING = {"no_track_activity": "1"}
 
@@ -78,6 +79,8 @@ class BatchClient:
                 return answer
         except HTTPError as exc:
             with exc:
+                if exc.code in _REFUSED:
+                    raise _not_let_in() from None
                 raise_error(exc.code, exc.read(MAX_ANSWER_BYTES))
         except (URLError, OSError, http.client.HTTPException) as exc:
             raise ServerUnreachableError(
@@ -90,6 +93,9 @@ class BatchClient:
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if self._server.token:
             headers["Authorization"] = f"token {self._server.token}"
+        else:  # a server without authentication still wants the pair that only its own pages can send
+            pair = uuid.uuid4().hex
+            headers |= {"Cookie": f"_xsrf={pair}", "X-XSRFToken": pair}
         return headers
 
     def _record(self, record: type[T], body: bytes) -> T:
@@ -127,6 +133,13 @@ def raise_error(status: int, body: bytes) -> NoReturn:
     if known is ServerError:
         raised.__dict__["code"] = str(code)  # a newer server's code: shown as it came
     raise raised
+
+
+def _not_let_in() -> ServerError:
+    return ServerError(
+        "The Jupyter server does not let this kernel submit.",
+        hint="A server with a password has no token for kernels. Use the Submit button, or `jupyter ai-batch submit`.",
+    )
 
 
 def _not_understood(reason: str) -> ServerError:

@@ -282,6 +282,23 @@ def test_answer_that_is_not_ours(client: BatchClient, scripted: Scripted, status
     assert caught.value.message
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_kernel(client: BatchClient, scripted: Scripted, status: int) -> None:
+    """A server that does not let the kernel in is told apart from one that is not understood."""
+    scripted.say({"message": "Forbidden"}, status=status)
+    with pytest.raises(ServerError, match="does not let this kernel submit"):
+        client.get("x")
+
+
+def test_server_without_token(scripted: Scripted) -> None:
+    """Without a token the request carries a matching XSRF pair, and no empty Authorization."""
+    scripted.say(to_json(SUBMISSION))
+    BatchClient(Server(url=scripted.url, token="")).submit({})
+    headers = {name.lower(): value for name, value in scripted.heard[0].headers.items()}
+    assert headers["cookie"] == f"_xsrf={headers['x-xsrftoken']}"
+    assert "authorization" not in headers
+
+
 def test_redirects_are_not_followed(client: BatchClient, scripted: Scripted) -> None:
     """The token goes nowhere else."""
     scripted.answers = [(302, {}, {"Location": f"{scripted.url}elsewhere"})]
