@@ -1,7 +1,7 @@
 """Reading files that may change under the reader: each comes out as it was at one moment, or is named.
 
-fstat, read, fstat; a file that changed meanwhile, or whose mtime is younger than two seconds, is read again until
-two readings agree. Nothing is followed: a path that became a link or a FIFO counts as vanished.
+fstat, read, fstat; a file that changed meanwhile, or whose mtime is younger than two seconds, is read again until two
+readings agree and it was not touched between them. No link is followed: a path that became one counts as vanished.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class FileReader:
         Raises:
             UnstableFileError, VanishedFileError, FileUnreadableError
         """
-        previous = b""
+        previous = None
         for pause_s in _PAUSES_S:
             if pause_s:
                 self.pause(pause_s)
@@ -74,12 +74,12 @@ class FileReader:
                 data = _read_all(fd, before.st_size)
                 unchanged = _same(before, os.fstat(fd)) and len(data) == before.st_size
             if not unchanged or (accept is not None and not accept(data)):
-                previous = b""
+                previous = None
                 continue
             digest = hashlib.sha256(data).digest()
-            if digest == previous or not self._is_racy(before):
+            if (digest, _times(before)) == previous or not self._is_racy(before):
                 return Reading(before, digest, data)
-            previous = digest
+            previous = (digest, _times(before))
         raise UnstableFileError(path)
 
     def stream(self, path: str, start: Callable[[os.stat_result], None], write: Callable[[bytes], None]) -> Reading:
@@ -112,16 +112,16 @@ class FileReader:
         Raises:
             UnstableFileError, VanishedFileError, FileUnreadableError
         """
-        previous = b""
+        previous = None
         for pause_s in _PAUSES_S:
             if pause_s:
                 self.pause(pause_s)
             with _opened(path) as (fd, before):
                 digest = _hash(fd)
                 unchanged = _same(before, os.fstat(fd))
-            if unchanged and (digest == previous or not self._is_racy(before)):
+            if unchanged and ((digest, _times(before)) == previous or not self._is_racy(before)):
                 return Reading(before, digest)
-            previous = digest if unchanged else b""
+            previous = (digest, _times(before)) if unchanged else None
         raise UnstableFileError(path)
 
     def is_verified(self, found: os.stat_result, started_ns: int) -> bool:
@@ -187,12 +187,12 @@ def _hash(fd: int) -> bytes:
     return sha256.digest()
 
 
+def _times(found: os.stat_result) -> tuple[int, int, int]:
+    return (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
 def _same(before: os.stat_result, after: os.stat_result) -> bool:
-    return (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (
-        after.st_size,
-        after.st_mtime_ns,
-        after.st_ctime_ns,
-    )
+    return _times(before) == _times(after)
 
 
 def unreadable(path: str) -> FileUnreadableError:
