@@ -90,3 +90,21 @@ def test_time_limit_saves(world, play):
         assert "early.txt" in {file.path for file in stored.output_set.files}
 
     play(story)
+
+
+def test_notebook_without_isolation(world, play):
+    """Where nothing can be isolated the notebook runs in its private copy, and its files are stored all the same."""
+
+    async def story():
+        write_notebook(world, "import os; print(os.getcwd()); open('made.txt', 'w').write('made')")
+        backend = world.connect(runner="-", isolate=False)
+        await backend.submit(entry(world))
+        seen = await reach(backend, "s1")
+        log = await backend.read_log("s1", attempt=1, offset=0, limit_bytes=1 << 20)
+        assert (SubmissionState.SUCCEEDED, "not_isolated") == (seen.state, seen.explanation.code), log.text
+        assert str(world.paths.run("s1", 1).work) in log.text
+        stored = await backend.latest_outputs("s1")
+        assert {"a.ipynb", "made.txt"} == {file.path for file in stored.output_set.files}
+        assert [] == list(world.home.iterdir())
+
+    play(story)
