@@ -193,16 +193,21 @@ def test_a_root_that_is_too_large_falls_back_to_the_folder(world):
     assert world.capture().work_root == str(world.notebook.parent)
 
 
-def test_an_unreadable_file_is_named_with_a_hint(world, tmp_path):
+def test_an_unreadable_file_is_named_with_a_hint(world, monkeypatch):
     """A file that the user may not read is named, and how to leave it out."""
-    secret = world.home / "locked"
-    secret.write_text("x")
-    secret.chmod(0)
-    if os.geteuid() == 0:
-        pytest.skip("root can read everything")
+    locked = world.home / "locked"
+    locked.write_text("x")
+    real = os.open
+
+    def refuse(path, *args, **kwargs):
+        if path == str(locked):
+            raise PermissionError(13, "Permission denied")
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(FileUnreadableError) as caught:
         world.capture()
-    assert str(secret) in caught.value.message
+    assert str(locked) in caught.value.message
     assert ".batchignore" in caught.value.hint
 
 
