@@ -70,6 +70,7 @@ def measure_round_trip(scratch: Path, venv: Path, rounds: int, seconds: float) -
         workloads.write_notebook(root / NOTEBOOK, seconds=seconds)
         workloads.fill_tree(root / "inputs", files=20, file_bytes=50_000, seed=1)
     samples: dict[str, list[float]] = {name: [] for name in roots}
+    finished: list[dict[str, Any]] = []
     with (
         product.start(scratch / "a/ours/home", roots["ours"]) as ours,
         rival.start(venv, scratch / "a/theirs/home", roots["theirs"]) as theirs,
@@ -77,7 +78,7 @@ def measure_round_trip(scratch: Path, venv: Path, rounds: int, seconds: float) -
         actions: dict[str, Callable[[], object]] = {
             "execute": lambda: execute(scratch / "a/execute/home", roots["execute"]),
             "theirs": lambda: rival.run_to_end(theirs, NOTEBOOK, poll_s=POLL_S),
-            "ours": lambda: product.run_to_end(ours, NOTEBOOK, poll_s=POLL_S),
+            "ours": lambda: finished.append(product.run_to_end(ours, NOTEBOOK, poll_s=POLL_S)),
         }
         for number in range(rounds + 1):
             for name, action in actions.items():
@@ -86,7 +87,10 @@ def measure_round_trip(scratch: Path, venv: Path, rounds: int, seconds: float) -
                 if number > 0:
                     samples[name].append(took)
     product.end_worker(scratch / "a/ours/home")
-    return {"notebook_s": seconds, **{name: summarise(values) for name, values in samples.items()}}
+    spent = [product.phases(submission) for submission in finished[1:]]
+    phases = {name: round(statistics.median(one[name] for one in spent), 3) for name in spent[0]}
+    results = {name: summarise(values) for name, values in samples.items()}
+    return {"notebook_s": seconds, **results, "phases_s": phases}
 
 
 def submit_once(server: JupyterServer) -> float:

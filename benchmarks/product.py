@@ -86,6 +86,24 @@ def run_to_end(server: JupyterServer, notebook: str, *, poll_s: float) -> dict[s
     return submission
 
 
+def phases(submission: dict[str, Any]) -> dict[str, float]:
+    """Seconds that a finished Submission spent in each phase, by its own times."""
+    snapshot, attempt = submission["snapshot"], submission["attempts"][-1]
+    marks = {
+        "submitted": submission["created_at"],
+        "captured": snapshot["captured_until"],
+        "admitted": attempt["admitted_at"],
+        "started": attempt["started_at"],
+        "ended": attempt["ended_at"],
+        "home": submission["observed_at"],
+    }
+    times = {name: datetime.fromisoformat(mark.replace("Z", "+00:00")) for name, mark in marks.items()}
+    names = list(times)
+    return {
+        later: (times[later] - times[earlier]).total_seconds() for earlier, later in zip(names, names[1:], strict=False)
+    }
+
+
 def cancel(server: JupyterServer, identity: str) -> None:
     """Cancel, and wait until it has ended."""
     if read(server, identity)["state"] not in TERMINAL:

@@ -146,7 +146,18 @@ def round_trip_section(figures: dict[str, Any]) -> str:
         "isolation, and the results' way home; jupyter-scheduler's ends with the results in its staging area. Both are "
         "asked every 0.1 s whether they have finished.\n\n"
         f"{table(['what', 'median', 'over `jupyter execute`'], rows)}\n\n"
-        f"Target: at most 5 % + 2 s over `jupyter execute`, so {limit:.2f} s: {met}."
+        f"Target: at most 5 % + 2 s over `jupyter execute`, so {limit:.2f} s: {met}.{phase_words(figures)}"
+    )
+
+
+def phase_words(figures: dict[str, Any]) -> str:
+    spent = figures.get("phases_s")
+    if not spent:
+        return ""
+    return (
+        f"\n\nWhere ours goes: {spent['captured']:.2f} s until the snapshot is complete, {spent['admitted']:.2f} s until "
+        f"it is admitted, {spent['started']:.2f} s until files and environment are ready, {spent['ended']:.2f} s of run, "
+        f"{spent['home']:.2f} s until the results are home."
     )
 
 
