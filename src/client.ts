@@ -374,9 +374,7 @@ export namespace BatchClient {
 /**
  * A function, because the answer changes while a request is under way.
  */
-function isAborted(
-  signal: AbortSignal | null | undefined
-): boolean {
+function isAborted(signal: AbortSignal | null | undefined): boolean {
   return signal?.aborted === true;
 }
 

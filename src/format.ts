@@ -440,10 +440,13 @@ export function formatWhy(
       return join(formatOutputs(submission, trans), again);
     case 'failed':
     case 'cancelled':
+      // What came home is in the summary already.
       return join(
         explanation?.summary,
         again,
-        formatOutputs(submission, trans)
+        submission.outputs?.state === 'collected'
+          ? ''
+          : formatOutputs(submission, trans)
       );
   }
 }

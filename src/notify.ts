@@ -209,7 +209,13 @@ export class Notifier {
     }
     const title = shorten(submission.title, 40);
     const why = submission.explanation?.summary ?? this._trans.__('Failed.');
+    const result = this._action(
+      this._trans.__('Open result'),
+      CommandIDs.openResults,
+      submission.id
+    );
     this._show('error', `“${title}”: ${why}`, [
+      ...(submission.executed_notebook === null ? [] : [result]),
       this._action(
         this._trans.__('Show log'),
         CommandIDs.showLog,

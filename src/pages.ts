@@ -71,9 +71,10 @@ export class SubmissionPages {
 
   private _add(page: MainAreaWidget): void {
     const { shell } = this._options.app;
+    page.content.toggleClass('jp-mod-down', this._options.area === 'down');
     page.title.closable = true;
     page.toolbar.hide();
-    shell.add(page, 'main');
+    shell.add(page, this._options.area);
     shell.activateById(page.id);
   }
 }
@@ -82,6 +83,8 @@ export namespace SubmissionPages {
   export interface IOptions {
     app: JupyterFrontEnd;
     actions: ISubmissionActions;
+    /** Where pages go: Notebook 7 has room for one document only in `main`. */
+    area: 'main' | 'down';
     manager: ISubmissionManager;
     onDownload: (submission: ISubmission, path: string) => void;
     settings: IBatchSettings;

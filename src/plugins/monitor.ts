@@ -60,6 +60,7 @@ export const monitorPlugin: JupyterFrontEndPlugin<void> = {
     const pages = new SubmissionPages({
       app,
       actions,
+      area: labShell === null ? 'down' : 'main',
       manager,
       settings,
       trans,

@@ -66,7 +66,7 @@ function PageHead(
   const { explanation, state } = submission;
   const icon = stateIcon(state);
   return (
-    <header>
+    <div>
       <h1 className="jp-AiBatch-pageTitle">{submission.title}</h1>
       <p>
         <span className="jp-AiBatch-state" data-state={state}>
@@ -86,7 +86,7 @@ function PageHead(
         </p>
       )}
       <PageActions {...props} />
-    </header>
+    </div>
   );
 }
 
