@@ -188,7 +188,6 @@ def describe_machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": round(memory / GIBIBYTE),
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
-        "load_before": [round(value, 2) for value in os.getloadavg()],
     }
 
 
@@ -229,7 +228,8 @@ def main() -> int:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         for name in arguments.only:
             print(f"({name})", flush=True)
-            figures[name] = measurements[name]()
+            load = round(os.getloadavg()[0], 2)
+            figures[name] = {**measurements[name](), "load_before": load}
             arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -98,10 +99,7 @@ def phases(submission: dict[str, Any]) -> dict[str, float]:
         "home": submission["observed_at"],
     }
     times = {name: datetime.fromisoformat(mark.replace("Z", "+00:00")) for name, mark in marks.items()}
-    names = list(times)
-    return {
-        later: (times[later] - times[earlier]).total_seconds() for earlier, later in zip(names, names[1:], strict=False)
-    }
+    return {later: (times[later] - times[earlier]).total_seconds() for earlier, later in itertools.pairwise(times)}
 
 
 def cancel(server: JupyterServer, identity: str) -> None:

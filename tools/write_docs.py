@@ -155,9 +155,9 @@ def phase_words(figures: dict[str, Any]) -> str:
     if not spent:
         return ""
     return (
-        f"\n\nWhere ours goes: {spent['captured']:.2f} s until the snapshot is complete, {spent['admitted']:.2f} s until "
-        f"it is admitted, {spent['started']:.2f} s until files and environment are ready, {spent['ended']:.2f} s of run, "
-        f"{spent['home']:.2f} s until the results are home."
+        f"\n\nWhere ours goes: {spent['captured']:.2f} s until the snapshot is complete, {spent['admitted']:.2f} s "
+        f"until it is admitted, {spent['started']:.2f} s until files and environment are ready, {spent['ended']:.2f} s "
+        f"of run, {spent['home']:.2f} s until the results are home."
     )
 
 
@@ -206,6 +206,11 @@ def loop_section(figures: dict[str, Any]) -> str:
     )
 
 
+def load_words(figures: dict[str, Any]) -> str:
+    load = figures.get("load_before")
+    return "" if load is None else f" (Load average of the machine before: {load:.1f}.)"
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "a": round_trip_section,
     "b": submit_section,
@@ -231,7 +236,11 @@ def performance_page(figures: dict[str, Any]) -> str:
             f"{machine['memory_gib']} GiB, {machine['system']}; "
             + ", ".join(f"{name} {version}" for name, version in versions.items())
             + ".",
-            *(section(figures[name]) for name, section in SECTIONS.items() if name in figures),
+            *(
+                section(figures[name]) + load_words(figures[name])
+                for name, section in SECTIONS.items()
+                if name in figures
+            ),
         ]
     )
 
