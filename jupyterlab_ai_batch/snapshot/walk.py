@@ -13,6 +13,8 @@ from .ignore import IGNORE_FILE, OTHER_ENVIRONMENT, Ignored, IgnoreScope, is_env
 
 MAX_ENTRIES = 1_000_000
 
+_TYPE_MASK = 0o170000
+
 _SPECIAL = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
@@ -109,9 +111,32 @@ class _Walk:
         if scope is None or scope.inherited is None:
             self._keep_directory(path, found)
         prefix = f"{path}/" if path else ""
-        for child in children:
-            self._child(child, prefix + child.name, scope)
+        if scope is None:
+            self._take_all(children, prefix)
+        else:
+            for child in children:
+                self._child(child, prefix + child.name, scope)
         self._check_limits()
+
+    def _take_all(self, children: list[os.DirEntry[str]], prefix: str) -> None:
+        """The children of a directory without rules: the hot loop of an environment."""
+        entries = self._tree.entries
+        for child in children:
+            try:
+                found = child.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            kind = found.st_mode & _TYPE_MASK
+            path = prefix + child.name
+            if kind == stat.S_IFREG:
+                entries[path] = found
+                self._tree.bytes += found.st_size
+            elif kind != stat.S_IFDIR:
+                self._keep(path, found)
+            elif child.path in self._options.hollow:
+                entries[path] = found
+            elif child.path not in self._options.never:
+                self._stack.append((child.path, path, found, None))
 
     def _enter(self, path: str, scope: IgnoreScope, names: frozenset[str]) -> IgnoreScope | None:
         """The scope in a directory with these entries; None when it is another environment."""
@@ -122,7 +147,7 @@ class _Walk:
             return scope.with_file(path, _path(self._top, path, IGNORE_FILE))
         return scope
 
-    def _child(self, child: os.DirEntry[str], path: str, scope: IgnoreScope | None) -> None:
+    def _child(self, child: os.DirEntry[str], path: str, scope: IgnoreScope) -> None:
         try:
             is_directory = child.is_dir(follow_symlinks=False)
             if is_directory and child.path in self._options.never:
@@ -138,18 +163,18 @@ class _Walk:
         else:
             self._keep(path, found)
 
-    def _decide(self, path: str, name: str, scope: IgnoreScope | None, *, is_directory: bool) -> Ignored | None:
-        if scope is None or path == self._options.always:
+    def _decide(self, path: str, name: str, scope: IgnoreScope, *, is_directory: bool) -> Ignored | None:
+        if path == self._options.always:
             return None
         return scope.decide(path, name, is_directory=is_directory)
 
     def _directory(
-        self, absolute: str, path: str, found: os.stat_result, scope: IgnoreScope | None, ignored: Ignored | None
+        self, absolute: str, path: str, found: os.stat_result, scope: IgnoreScope, ignored: Ignored | None
     ) -> None:
         if absolute in self._options.hollow:
             self._keep_directory(path, found)
-        elif ignored is None or scope is None:
-            self._stack.append((absolute, path, found, scope.enter() if scope is not None else None))
+        elif ignored is None:
+            self._stack.append((absolute, path, found, scope.enter()))
         else:
             below = scope.enter_excluded(path, ignored)
             if below is None and path in self._always_parents:
@@ -173,8 +198,6 @@ class _Walk:
         self._tree.entries[path] = found
         if kind == stat.S_IFREG:
             self._tree.bytes += found.st_size
-        if self._options.limit_bytes is not None and self._tree.bytes > self._options.limit_bytes:
-            self._tree.over = True
 
     def _keep_directory(self, path: str, found: os.stat_result) -> None:
         self._keep_parents(path)
@@ -192,7 +215,8 @@ class _Walk:
         self._keep_directory(parent, found)
 
     def _check_limits(self) -> None:
-        if len(self._tree.entries) > self._options.limit_entries:
+        limit = self._options.limit_bytes
+        if len(self._tree.entries) > self._options.limit_entries or (limit is not None and self._tree.bytes > limit):
             self._tree.over = True
         if self._options.on_tick is not None:
             self._options.on_tick()

@@ -124,7 +124,7 @@ def describe_tree(top: Path) -> dict[bytes, tuple]:
                 stack.append(entry.path)
                 found[path] = common
             elif entry.is_symlink():
-                found[path] = (*common, os.readlink(entry.path))
+                found[path] = (*common, os.readlink(entry.path))  # noqa: PTH115 - bytes
             else:
                 names.setdefault((status.st_dev, status.st_ino), []).append(path)
                 found[path] = (*common, Path(os.fsdecode(entry.path)).read_bytes())

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ def walk(top: Path, *exclude: str, **options) -> Tree:
 
 
 def files(tree: Tree) -> list[str]:
-    return sorted(path for path in tree.entries if path and not os.path.isdir(os.path.join(tree.top, path)))
+    return sorted(path for path in tree.entries if path and not Path(tree.top, path).is_dir())
 
 
 SECRETS = """.ssh/id_rsa .gnupg/x .aws/credentials .azure/x .kube/config .config/gcloud/x .config/gh/hosts.yml
@@ -30,7 +29,7 @@ SECRETS = """.ssh/id_rsa .gnupg/x .aws/credentials .azure/x .kube/config .config
 .pgpass .my.cnf .vault-token .env .env.local server.pem tls.key id_ed25519 id_rsa.pub pass.kdbx .huggingface/token
 .cache/x .kaggle/kaggle.json .databrickscfg .globus/x .local/share/keyrings/x .local/share/jupyter/runtime/k.json
 .password-store/x .mozilla/x .jupyter/x.json .ipython/profile_default/history.sqlite
-.ipython/profile_default/security/x .bash_history .python_history .Xauthority krb5cc_1000 x509up_u1000""".split()
+.ipython/profile_default/security/x .bash_history .python_history .Xauthority krb5cc_1000 x509up_u1000""".split()  # noqa: SIM905 - easier to compare with the list in the documentation
 
 
 @pytest.mark.parametrize("path", SECRETS)

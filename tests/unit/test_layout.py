@@ -39,9 +39,14 @@ def test_a_blob_comes_back_as_it_was_written(layout):
 
 def test_what_is_not_committed_leaves_nothing(layout):
     """A writer that is left without commit, or by an exception, discards its file."""
-    with pytest.raises(RuntimeError), layout.write_blob() as writer:
-        writer.write(b"half")
-        raise RuntimeError
+
+    def fail() -> None:
+        with layout.write_blob() as writer:
+            writer.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert list((layout.path / "tmp").iterdir()) == []
     assert list((layout.path / "blobs/sha256").iterdir()) == []
 
