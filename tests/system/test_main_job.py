@@ -122,15 +122,15 @@ def test_cancelling_a_run_keeps_what_it_has_produced(user):
 
 def test_a_home_that_is_gone_keeps_the_files_waiting(user):
     """The run stays succeeded; the explanation says what to do; collecting later brings them."""
-    user.write_notebook("deep/g.ipynb", cell("import time; time.sleep(2); open('r.txt', 'w').write('r')"))
-    with user.start("submit", "deep/g.ipynb", "--capture-from", "folder", "--wait", "--json") as waiting:
-        while not user.json("list", "--state", "running")["submissions"]:
-            assert waiting.poll() is None
-        (user.home / "deep").rename(user.home / "away")
-        out, _ = waiting.communicate(timeout=WAIT_S)
-    submission = json.loads(out)
-    assert (waiting.returncode, submission["state"]) == (0, "succeeded")
-    assert (submission["explanation"]["code"], submission["outputs"]["state"]) == ("collect_failed", "available")
+    user.write_notebook("deep/g.ipynb", cell("open('r.txt', 'w').write('r')"))
+    submission = user.json("submit", "deep/g.ipynb", "--capture-from", "folder")
+    user.reach(submission["id"], "collecting")
+    (user.home / "deep").rename(user.home / "away")
+    status, _, err = user.run("outputs", submission["id"])
+    assert (status, err.split(":")[0]) == (1, "output_failed")
+    seen = user.json("show", submission["id"])
+    assert (seen["state"], seen["explanation"]["code"]) == ("succeeded", "collect_failed")
+    assert seen["outputs"]["state"] == "available"
     (user.home / "away").rename(user.home / "deep")
     user.json("outputs", submission["id"])
     assert (user.home / "deep" / "r.txt").read_text() == "r"
