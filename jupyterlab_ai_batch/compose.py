@@ -144,6 +144,7 @@ def build_backend(config: BatchConfig, *, clock: Callable[[], datetime] = utc_no
 def run_carry(data_dir: Path, submission_id: str, lock_fd: int) -> bool:
     """The capture child of one Submission; True when it is queued."""
     from .capturing import carry, hold_lock, read_order, turn
+    from .retention import tidy
 
     hold_lock(data_dir, submission_id, lock_fd)
     order = read_order(data_dir, submission_id)
@@ -151,7 +152,11 @@ def run_carry(data_dir: Path, submission_id: str, lock_fd: int) -> bool:
     ledger = build_ledger(data_dir)
     try:
         with turn(data_dir):
-            return carry(order, capture=capture_order, ledger=ledger, backend=build_backend(config), clock=utc_now)
+            queued = carry(order, capture=capture_order, ledger=ledger, backend=build_backend(config), clock=utc_now)
+            if queued:
+                store = ImageLayout(data_dir / "store")
+                tidy(data_dir, ledger=ledger, store=store, keep_runs=config.worker.keep_runs)
+        return queued
     finally:
         ledger.close()
 
@@ -160,6 +165,7 @@ def capture_order(
     order: CaptureOrder, progress: Callable[[CaptureProgress], None]
 ) -> tuple[EnvironmentDescription, SnapshotSummary]:
     """Capture what an order asks for, into the store, under the tag of its Submission."""
+    from .retention import snapshot_tag
     from .snapshot.capture import capture
     from .snapshot.environment import describe_environment
     from .snapshot.index import SignatureIndex
@@ -170,7 +176,7 @@ def capture_order(
             order.capture_request(environment),
             store=ImageLayout(order.data_dir / "store"),
             index=index,
-            tag=f"snapshot-{order.submission_id}",
+            tag=snapshot_tag(order.submission_id),
             progress=progress,
             clock=utc_now,
         )

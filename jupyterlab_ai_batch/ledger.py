@@ -219,6 +219,11 @@ class Ledger:
         """Every Submission that has not ended, oldest first."""
         return [_parse(doc) for (doc,) in self._read("SELECT doc FROM submissions WHERE active = 1 ORDER BY seq")]
 
+    def newest(self, limit: int) -> list[Submission]:
+        """The last that were submitted, newest first."""
+        rows = self._read("SELECT doc FROM submissions ORDER BY seq DESC LIMIT ?", (limit,))
+        return [_parse(doc) for (doc,) in rows]
+
     def page(
         self,
         *,

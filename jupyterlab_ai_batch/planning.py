@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -14,6 +15,8 @@ from .models import SnapshotPlan
 from .wire import WireError, dumps, from_json, loads, to_json
 
 MAX_ANSWER_BYTES = 64 * 1024**2
+
+_log = logging.getLogger(__name__)
 
 
 async def plan_in_child(order: CaptureOrder, *, command: Sequence[str], timeout_s: float) -> SnapshotPlan:
@@ -29,11 +32,11 @@ async def plan_in_child(order: CaptureOrder, *, command: Sequence[str], timeout_
         str(order.data_dir),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
         cwd=order.data_dir,
     )
     try:
-        answer, _ = await asyncio.wait_for(child.communicate(dumps(order).encode()), timeout_s)
+        answer, errors = await asyncio.wait_for(child.communicate(dumps(order).encode()), timeout_s)
     except (asyncio.TimeoutError, TimeoutError) as exc:
         raise SnapshotError(
             f"Looking at your files took longer than {timeout_s:.0f} s.",
@@ -44,6 +47,8 @@ async def plan_in_child(order: CaptureOrder, *, command: Sequence[str], timeout_
             with suppress(ProcessLookupError):
                 child.kill()
             await child.wait()
+    if child.returncode != 0:
+        _log.warning("planning ended with %s: %s", child.returncode, errors[-2000:].decode(errors="replace"))
     return _parse_answer(answer)
 
 
