@@ -11,6 +11,10 @@ export const PANEL = '#ai-batch-panel';
 /** Selector of the submit dialog. */
 export const DIALOG = '.jp-AiBatchSubmitDialog';
 
+/** Selector of the active notebook's toolbar button. */
+export const BUTTON =
+  '.jp-NotebookPanel:not(.lm-mod-hidden) [data-jp-item-name="submit-batch"]';
+
 /** The first capture on a machine reads the whole environment. */
 export const RUN_TIMEOUT_MS = 180_000;
 
@@ -25,20 +29,27 @@ export async function openNotebook(
   name: string,
   text: string
 ): Promise<void> {
-  await page.contents.uploadContent(text, 'text', `${folder}/${name}`);
-  await page.notebook.openByPath(`${folder}/${name}`);
-  await page.notebook.activate(name);
+  // Galata's own helpers stumble over a # in a name.
+  await page.evaluate(
+    async ({ path, content }) => {
+      const { commands, serviceManager } = window.jupyterapp;
+      await serviceManager.contents.save(path, {
+        type: 'notebook',
+        format: 'json',
+        content
+      });
+      await commands.execute('docmanager:open', { path });
+    },
+    { path: `${folder}/${name}`, content: JSON.parse(text) as object }
+  );
+  await expect(page.locator(BUTTON)).toBeVisible();
 }
 
 /**
  * Click the toolbar button of the active notebook and wait for the dialog.
  */
 export async function openDialog(page: Page): Promise<Locator> {
-  await page
-    .locator(
-      '.jp-NotebookPanel:not(.lm-mod-hidden) .jp-NotebookPanel-toolbar [data-jp-item-name="submit-batch"]'
-    )
-    .click();
+  await page.locator(BUTTON).click();
   const dialog = page.locator(DIALOG);
   await expect(dialog.getByLabel('Title', { exact: true })).toBeVisible();
   return dialog;

@@ -1,6 +1,7 @@
 import { test } from '@jupyterlab/galata';
-import { expect } from '@playwright/test';
+import { expect, type Page } from '@playwright/test';
 import {
+  BUTTON,
   DIALOG,
   expectEnd,
   openDialog,
@@ -34,7 +35,7 @@ test.describe('the main job', () => {
     await expect(job).toHaveAttribute('data-state', 'running', {
       timeout: RUN_TIMEOUT_MS
     });
-    await expect(job.getByText(/cell \d of 7/)).toBeVisible();
+    await expect(job.getByText(/cell \d of \d/)).toBeVisible();
     await expect(job.getByRole('progressbar')).toBeVisible();
     await picture(page, 'list-running');
     await expectEnd(job, 'succeeded');
@@ -84,18 +85,8 @@ test.describe('the main job', () => {
     // Once before the measurement: code that is loaded on first use does not count.
     await openDialog(page);
     await page.keyboard.press('Escape');
-    const elapsed = await page.evaluate(async selector => {
-      const button = document.querySelector<HTMLElement>(
-        '.jp-NotebookPanel:not(.lm-mod-hidden) [data-jp-item-name="submit-batch"] jp-button, ' +
-          '.jp-NotebookPanel:not(.lm-mod-hidden) [data-jp-item-name="submit-batch"] button'
-      )!;
-      const start = performance.now();
-      button.click();
-      while (document.querySelector(`${selector} input`) === null) {
-        await new Promise(requestAnimationFrame);
-      }
-      return performance.now() - start;
-    }, DIALOG);
+    await expect(page.locator(DIALOG)).toHaveCount(0);
+    const elapsed = await timeToOpen(page);
     test.info().annotations.push({
       type: 'dialog opens in ms',
       description: elapsed.toFixed(0)
@@ -131,3 +122,33 @@ test.describe('the main job', () => {
     expect(JSON.stringify(await saved.json())).toContain('edited');
   });
 });
+
+/**
+ * Milliseconds from the press of the mouse button to the dialog's first field, by the page's own clock.
+ */
+async function timeToOpen(page: Page): Promise<number> {
+  await page.evaluate(selector => {
+    const started = new Promise<number>(resolve => {
+      document.addEventListener(
+        'mousedown',
+        () => resolve(performance.now()),
+        { capture: true, once: true }
+      );
+    });
+    const opened = new Promise<number>(resolve => {
+      new MutationObserver((_, observer) => {
+        if (document.querySelector(`${selector} input`) !== null) {
+          observer.disconnect();
+          resolve(performance.now());
+        }
+      }).observe(document.body, { childList: true, subtree: true });
+    });
+    Object.assign(window, {
+      timeToOpen: Promise.all([started, opened]).then(([a, b]) => b - a)
+    });
+  }, DIALOG);
+  await page.locator(BUTTON).click();
+  return page.evaluate(
+    () => (window as unknown as { timeToOpen: Promise<number> }).timeToOpen
+  );
+}
