@@ -3,7 +3,7 @@
  *
  * CHROMIUM_PATH        browser to use; else /usr/bin/chromium, else the one that Playwright has downloaded
  * UI_TEST_PORT         port of the test server (8989)
- * UPDATE_SCREENSHOTS   1: the tests also write the pictures of docs/images
+ * UPDATE_SCREENSHOTS   1: take the pictures of docs/images (npm run screenshots)
  */
 const baseConfig = require('@jupyterlab/galata/lib/playwright-config');
 const fs = require('fs');

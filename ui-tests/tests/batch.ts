@@ -3,7 +3,12 @@
  */
 import AxeBuilder from '@axe-core/playwright';
 import type { IJupyterLabPageFixture } from '@jupyterlab/galata';
-import { expect, type Locator, type Page } from '@playwright/test';
+import {
+  type APIRequestContext,
+  expect,
+  type Locator,
+  type Page
+} from '@playwright/test';
 import * as path from 'path';
 
 export const PANEL = '#ai-batch-panel';
@@ -14,6 +19,9 @@ export const DIALOG = '.jp-AiBatchSubmitDialog';
 /** Selector of the active notebook's toolbar button. */
 export const BUTTON =
   '.jp-NotebookPanel:not(.lm-mod-hidden) [data-jp-item-name="submit-batch"]';
+
+/** What the dialog says when it knows what will be captured. */
+export const PLANNED = / in [\d,.\s]+ files, .* new/;
 
 /** The first capture on a machine reads the whole environment. */
 export const RUN_TIMEOUT_MS = 180_000;
@@ -102,18 +110,49 @@ export async function expectEnd(
 }
 
 /**
- * Write a picture for the documentation, when asked to.
+ * Let everything in the file browser look too large, without writing gigabytes.
+ */
+export async function pretendTooLarge(page: Page): Promise<void> {
+  await page.route(/snapshot\/plan/, async route => {
+    const answer = await route.fetch();
+    const plan = (await answer.json()) as Record<string, unknown>;
+    const large = {
+      work_root: '/home/ada',
+      work_bytes: 9.1e9,
+      heaviest: [['measurements', 8.8e9]]
+    };
+    await route.fulfill({
+      json: plan.capture_from === 'root' ? { ...plan, ...large } : plan
+    });
+  });
+}
+
+/**
+ * End what a test has left running: the next one must not wait for it.
+ */
+export async function cancelActive(request: APIRequestContext): Promise<void> {
+  const answer = await request.get('/ai-batch/v1/submissions?limit=200');
+  const { submissions } = (await answer.json()) as {
+    submissions: { id: string; state: string }[];
+  };
+  for (const { id, state } of submissions) {
+    if (!/^(succeeded|failed|cancelled)$/.test(state)) {
+      await request.post(`/ai-batch/v1/submissions/${id}/cancel`, { data: {} });
+    }
+  }
+}
+
+/**
+ * Write a picture for the documentation.
  */
 export async function picture(
   target: Page | Locator,
   name: string
 ): Promise<void> {
-  if (process.env.UPDATE_SCREENSHOTS === '1') {
-    await target.screenshot({
-      path: path.join(IMAGES, `${name}.png`),
-      animations: 'disabled'
-    });
-  }
+  await target.screenshot({
+    path: path.join(IMAGES, `${name}.png`),
+    animations: 'disabled'
+  });
 }
 
 /**

@@ -1,16 +1,20 @@
 import { test } from '@jupyterlab/galata';
 import { expect } from '@playwright/test';
 import {
+  cancelActive,
   expectEnd,
   openDialog,
   openNotebook,
   openPanel,
-  picture,
+  PLANNED,
+  pretendTooLarge,
   row,
   RUN_TIMEOUT_MS,
   submit
 } from './batch';
 import { FAILING, LONG, QUICK } from './notebooks';
+
+test.afterEach(({ request }) => cancelActive(request));
 
 test('names the cell and the exception of a failed run, and shows its log', async ({
   page,
@@ -24,12 +28,10 @@ test('names the cell and the exception of a failed run, and shows its log', asyn
   await expectEnd(job, 'failed');
   await expect(job).toContainText(/cell 3/i);
   await expect(job).toContainText('ValueError: digits are missing');
-  await picture(panel, 'failed');
 
   await job.hover();
   await job.getByRole('button', { name: /Show log/ }).click();
   await expect(page.getByRole('log')).toContainText('before the failure');
-  await picture(page, 'log');
 });
 
 test('cancels a run that is under way', async ({ page, tmpPath }) => {
@@ -65,7 +67,6 @@ test('keeps the last known rows while the server cannot be reached', async ({
   await expect(panel.getByText(/^As of \d/)).toBeVisible();
   await expect(panel).toContainText('cannot be reached');
   await expect(row(page, 'lost')).toBeVisible();
-  await picture(panel, 'unreachable');
 
   await page.unroute(/\/ai-batch\/v1\//);
   await panel.getByRole('button', { name: 'Try now' }).click();
@@ -76,31 +77,19 @@ test('says how to go on when the files are too large', async ({
   page,
   tmpPath
 }) => {
-  await page.route(/snapshot\/plan/, async route => {
-    const asked = route.request().postDataJSON() as { capture_from?: string };
-    if (asked.capture_from === 'folder') {
-      await route.continue();
-      return;
-    }
-    await route.fulfill({
-      status: 413,
-      json: {
-        message: 'Your files take 9.1 GB; the limit is 2 GB.',
-        error: {
-          code: 'snapshot_too_large',
-          hint: 'The largest folder is data, 8.8 GB.',
-          details: {},
-          retryable: false
-        }
-      }
-    });
-  });
+  await pretendTooLarge(page);
   await openNotebook(page, tmpPath, 'large.ipynb', QUICK);
   const dialog = await openDialog(page);
-  await expect(dialog.getByRole('alert')).toContainText('9.1 GB');
-  await picture(dialog.locator('.jp-Dialog-content'), 'too-large');
+  await dialog.getByLabel('Take files from').selectOption('root');
+  await expect(dialog.getByRole('alert')).toContainText('9.1 GB', {
+    timeout: RUN_TIMEOUT_MS
+  });
+  await dialog.getByRole('button', { name: 'Submit' }).click();
+  await expect(dialog.getByRole('alert')).toContainText('.batchignore');
+  await expect(dialog).toBeVisible();
+
   await dialog.getByRole('button', { name: /folder only/ }).click();
-  await expect(dialog.getByText(/ in [\d,.\s]+ files, .* new/)).toBeVisible({
+  await expect(dialog.getByText(PLANNED)).toBeVisible({
     timeout: RUN_TIMEOUT_MS
   });
   await expect(dialog.getByRole('alert')).toHaveCount(0);

@@ -1,6 +1,7 @@
 import { test } from '@jupyterlab/galata';
 import { expect } from '@playwright/test';
 import {
+  cancelActive,
   expectEnd,
   openDialog,
   openNotebook,
@@ -10,6 +11,8 @@ import {
   submit
 } from './batch';
 import { QUICK } from './notebooks';
+
+test.afterEach(({ request }) => cancelActive(request));
 
 test('runs a notebook whose name has spaces, accents and signs', async ({
   page,

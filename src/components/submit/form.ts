@@ -2,6 +2,7 @@
  * The dialog's content as one immutable record, and the pure steps from it to a request.
  */
 import type { TranslationBundle } from '@jupyterlab/translation';
+import { formatBytes } from '../../format';
 import type {
   CaptureFrom,
   INotebookParameters,
@@ -170,6 +171,41 @@ export function distinctProblems(state: ISubmitState): ReadonlySet<IProblem> {
     }
   }
   return new Set(problems.values());
+}
+
+/**
+ * What is wrong with a plan whose files are above the limit: a capture of them would fail.
+ */
+export function findTooLarge(
+  plan: Loadable<ISnapshotPlan>,
+  trans: TranslationBundle
+): IProblem | null {
+  if (
+    plan.status !== 'ready' ||
+    plan.value.work_bytes <= plan.value.limit_bytes
+  ) {
+    return null;
+  }
+  const { work_bytes, work_root, limit_bytes, heaviest } = plan.value;
+  const largest = heaviest.at(0);
+  return {
+    code: 'snapshot_too_large',
+    message: trans.__(
+      'The files in %1 take %2; a snapshot may have %3.',
+      work_root,
+      formatBytes(work_bytes, trans),
+      formatBytes(limit_bytes, trans)
+    ),
+    hint: largest
+      ? trans.__(
+          'The largest folder is %1, %2.',
+          largest[0],
+          formatBytes(largest[1], trans)
+        )
+      : null,
+    place: 'plan',
+    parameter: null
+  };
 }
 
 /**

@@ -20,6 +20,7 @@ import {
   buildRequest,
   type FieldErrors,
   findErrors,
+  findTooLarge,
   initialForm,
   type ISubmitForm,
   type ISubmitState,
@@ -157,7 +158,7 @@ export class SubmitModel implements IDisposable {
   /**
    * Hand in the notebook.
    *
-   * @returns the Submission; `null` when a field cannot be read, the server refused, or a try is already under way:
+   * @returns the Submission; `null` when a field cannot be read, the files are too large, the server refused, or a try is already under way:
    * then `errors` and `state.refusal` say why, and nothing that was typed is lost.
    */
   async submit(): Promise<ISubmission | null> {
@@ -167,7 +168,7 @@ export class SubmitModel implements IDisposable {
     this._set({ submitting: true, refusal: null });
     await this._fieldsReady;
     this._set({ checked: true });
-    if (this.errors.size > 0) {
+    if (this.errors.size > 0 || !(await this._fits())) {
       this._set({ submitting: false });
       return null;
     }
@@ -187,6 +188,18 @@ export class SubmitModel implements IDisposable {
       });
       return null;
     }
+  }
+
+  /**
+   * Whether a capture can succeed as far as is known; asks again where it could not when the dialog last looked.
+   */
+  private async _fits(): Promise<boolean> {
+    if (findTooLarge(this._state.plan, this.trans) === null) {
+      return true;
+    }
+    await this.plan();
+    const { plan } = this._state;
+    return plan.status === 'ready' && findTooLarge(plan, this.trans) === null;
   }
 
   private async _accepted(

@@ -2,7 +2,7 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import React from 'react';
 import { formatBytes } from '../../format';
 import type { ISnapshotPlan } from '../../models';
-import type { Loadable } from './form';
+import { findTooLarge, type Loadable } from './form';
 import type { IProblem } from './problem';
 import { ProblemBox } from './problemBox';
 import { Fact } from './row';
@@ -15,18 +15,18 @@ const SHOWN_PATHS = 100;
  */
 export function PlanView(props: PlanView.IProps): React.JSX.Element {
   const { trans, plan } = props;
+  const problem =
+    plan.status === 'failed' ? plan.problem : findTooLarge(plan, trans);
   return (
     <Fact label={trans.__('Will be captured')}>
       <div role="status">
         {plan.status === 'loading' &&
           trans.__('Counting the files. You can submit without waiting.')}
-        {plan.status === 'ready' && (
+        {plan.status === 'ready' && problem === null && (
           <PlanSummary trans={trans} plan={plan.value} />
         )}
       </div>
-      {plan.status === 'failed' && (
-        <PlanProblem {...props} problem={plan.problem} />
-      )}
+      {problem !== null && <PlanProblem {...props} problem={problem} />}
       {plan.status === 'ready' && (
         <PlanDetails trans={trans} plan={plan.value} />
       )}
@@ -38,8 +38,8 @@ export namespace PlanView {
   export interface IProps {
     readonly trans: TranslationBundle;
     readonly plan: Loadable<ISnapshotPlan>;
-    /** Whether the notebook's folder alone is what would be captured already. */
-    readonly isFolderOnly: boolean;
+    /** Whether the notebook's folder alone would be less. */
+    readonly canNarrow: boolean;
     readonly onCaptureFolder: () => void;
     readonly onRetry: () => void;
   }
@@ -63,7 +63,7 @@ export function PlanProblem(
         </div>
       )}
       <div className="jp-AiBatchSubmit-ways">
-        {isTooLarge && !props.isFolderOnly && (
+        {isTooLarge && props.canNarrow && (
           <button
             type="button"
             className="jp-mod-styled jp-mod-reject"

@@ -142,7 +142,8 @@ function CaptureSection(props: {
   const { state, trans } = model;
   const ways = {
     trans,
-    isFolderOnly: state.form.captureFrom === 'folder',
+    // Automatic has tried the folder already.
+    canNarrow: state.form.captureFrom === 'root',
     onCaptureFolder: () => {
       model.update({ captureFrom: 'folder' });
     },

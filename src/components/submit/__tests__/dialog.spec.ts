@@ -2,7 +2,7 @@ import { fireEvent, waitFor, within } from '@testing-library/dom';
 import { BatchApiError } from '../../../errors';
 import type { ISubmission } from '../../../models';
 import { openSubmitDialog } from '..';
-import { FakeServices, PARAMETERS, SUBMISSION } from './fakes';
+import { FakeServices, PARAMETERS, PLAN, SUBMISSION } from './fakes';
 
 /** Lab's dialogs have no `open` attribute: to jsdom, which knows none of Lab's styles, they are hidden. */
 const HIDDEN = { hidden: true };
@@ -110,18 +110,28 @@ describe('openSubmitDialog', () => {
   });
 
   it('offers the notebook’s folder when everything is too large', async () => {
-    const { answerPlan } = services;
     services.answerPlan = () =>
-      Promise.reject(
-        new BatchApiError('Your files take 9 GB; the limit is 2 GB.', {
-          code: 'snapshot_too_large',
-          hint: 'Leave something out.'
-        })
-      );
+      Promise.resolve({ ...PLAN, work_bytes: 9e9, limit_bytes: 2e9 });
     void open();
-    const view = within(await dialogNode());
-    const way = await view.findByText('Capture the notebook’s folder only');
-    services.answerPlan = answerPlan;
+    const node = await dialogNode();
+    const view = within(node);
+    const alert = await view.findByRole('alert', HIDDEN);
+    expect(alert.textContent).toContain('9.0 GB');
+    expect(alert.textContent).toContain('data, 61 MB');
+    expect(alert.textContent).toContain('.batchignore');
+    expect(view.queryByText(/folder only/)).toBeNull();
+
+    press(view.getByLabelText('Title'), 'Enter');
+    await waitFor(() => {
+      expect(services.planned).toHaveLength(2);
+    });
+    expect(services.submitted).toEqual([]);
+
+    fireEvent.change(view.getByLabelText('Take files from'), {
+      target: { value: 'root' }
+    });
+    const way = await view.findByText(/folder only/);
+    services.answerPlan = () => Promise.resolve(PLAN);
     fireEvent.click(way);
     await view.findByText(/environment unchanged/);
     expect(services.planned.at(-1)?.capture_from).toBe('folder');
