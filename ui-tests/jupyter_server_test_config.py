@@ -6,6 +6,7 @@ Never use it for anything else: it removes every protection that a Jupyter serve
 import atexit
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from jupyterlab.galata import configure_jupyter_server
@@ -18,7 +19,10 @@ c = get_config()  # noqa: F821 - injected by traitlets
 ROOT = Path(os.environ["JUPYTERLAB_GALATA_ROOT_DIR"])
 ROOT.mkdir(parents=True, exist_ok=True)
 
+# It makes temporary directories and files that nobody would remove.
+tempfile.tempdir = str(HOME)
 configure_jupyter_server(c)
+tempfile.tempdir = None
 
 # After configure_jupyter_server, which sets a port of its own.
 c.ServerApp.ip = "localhost"
