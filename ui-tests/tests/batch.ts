@@ -59,7 +59,7 @@ export async function openNotebook(
 export async function openDialog(page: Page): Promise<Locator> {
   await page.locator(BUTTON).click();
   const dialog = page.locator(DIALOG);
-  await expect(dialog.getByLabel('Title', { exact: true })).toBeVisible();
+  await expect(dialog.getByLabel('Title', { exact: true })).toBeFocused();
   return dialog;
 }
 

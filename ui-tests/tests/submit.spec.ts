@@ -81,16 +81,19 @@ test.describe('the main job', () => {
     tmpPath
   }) => {
     await openNotebook(page, tmpPath, 'fast.ipynb', QUICK);
-    // Once before the measurement: code that is loaded on first use does not count.
-    await openDialog(page);
-    await page.keyboard.press('Escape');
-    await expect(page.locator(DIALOG)).toHaveCount(0);
-    const elapsed = await timeToOpen(page);
+    const elapsed: number[] = [];
+    for (let times = 0; times < 4; times++) {
+      elapsed.push(await timeToOpen(page));
+      await expect(page.locator(DIALOG).getByLabel('Title')).toBeFocused();
+      await page.keyboard.press('Escape');
+      await expect(page.locator(DIALOG)).toHaveCount(0);
+    }
     test.info().annotations.push({
-      type: 'dialog opens in ms',
-      description: elapsed.toFixed(0)
+      type: 'the dialog opens, in ms',
+      description: elapsed.map(time => time.toFixed(0)).join(', ')
     });
-    expect(elapsed).toBeLessThan(process.env.CI ? 1000 : 200);
+    // The best of several: a busy machine must not fail the test.
+    expect(Math.min(...elapsed)).toBeLessThan(200);
   });
 
   test('keeps what was typed when a parameter cannot be read', async ({
