@@ -85,8 +85,10 @@ def describe_environment(kernel_name: str, *, kernel_dirs: Sequence[str] | None 
             hint=f"Check that {executable} runs, or choose another kernel for the notebook.",
             details={"kernel_name": kernel_name, "executable": executable},
         )
-    prefixes = _outermost([*_prefix_parts(answer), *_user_site(answer), resources])
-    sources = [Path(source) for source in answer["editable"]]
+    linked = [Path(path) for path in answer["editable"]]
+    others = [path for path in linked if _is_site(path)]
+    sources = [path for path in linked if not _is_site(path)]
+    prefixes = _outermost([*_prefix_parts(answer), *_user_site(answer), *others, resources])
     return EnvironmentDescription(
         kernel_name=kernel_name,
         executable=Path(answer["executable"]),
@@ -172,6 +174,11 @@ def _prefix_parts(answer: Mapping[str, Any]) -> list[Path]:
 def _user_site(answer: Mapping[str, Any]) -> list[Path]:
     user_site = answer["user_site"]
     return [Path(user_site)] if isinstance(user_site, str) and Path(user_site).is_dir() else []
+
+
+def _is_site(path: Path) -> bool:
+    """Another environment's packages, linked by a .pth file: installers replace files there, editors stay away."""
+    return path.name in ("site-packages", "dist-packages")
 
 
 def _outermost(paths: Iterable[Path]) -> tuple[Path, ...]:
