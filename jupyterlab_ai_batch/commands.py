@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,12 +18,13 @@ from .checking import check_machine
 from .cli import EXIT_FAILED, EXIT_OK, parse_assignments
 from .compose import BatchConfig, build_config, build_service
 from .configuring import default_data_dir, read_traits
-from .errors import InvalidSubmissionError, NotebookMissingError
+from .errors import BatchError, InvalidSubmissionError, NotebookMissingError
 from .models import CaptureFrom, LogChunk, Submission, SubmissionRequest, SubmissionState
 from .parameters import parse_values
 from .service import SubmissionService
 from .wire import to_json
 
+PATIENCE_S = 10.0
 WATCH_S = 1.0
 LOG_CHUNK_BYTES = 256 * 1024
 LOG_POLL_S = 0.5
@@ -77,16 +79,34 @@ async def _finish(
         f"It goes on without you. Look at it with: jupyter ai-batch show {submission.short_id}"
         f" (end it with: jupyter ai-batch cancel {submission.short_id})"
     )
+    patience = _Patience()
     while True:
         submission = await service.get(submission.id)
         meter.show(submission)
         if submission.state.is_terminal or (not options.wait and submission.state is not SubmissionState.CAPTURING):
             break
+        patience.check(service.trouble)
         await meter.changed(submission.id)
     meter.clear()
     _print(to_json(submission) if options.json else presenting.format_submission(submission))
     accepted = submission.state is SubmissionState.SUCCEEDED if options.wait else _is_on_its_way(submission)
     return EXIT_OK if accepted else EXIT_FAILED
+
+
+class _Patience:
+    """Gives up waiting when the ledger cannot be written for long: nobody would ever hear of the end."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def check(self, trouble: BatchError | None) -> None:
+        """Raise ``trouble`` once it has lasted."""
+        if trouble is None:
+            self._since = None
+        elif self._since is None:
+            self._since = time.monotonic()
+        elif time.monotonic() - self._since > PATIENCE_S:
+            raise trouble
 
 
 def _is_on_its_way(submission: Submission) -> bool:

@@ -118,6 +118,17 @@ def explain_unreachable(error: BatchError, *, last: Explanation | None, since: d
     )
 
 
+def explain_unwritten(error: BatchError, *, since: datetime) -> Explanation:
+    """The last state stays: what has happened since cannot be written down."""
+    return Explanation(
+        code="ledger_unwritable",
+        summary=f"What happens to this Submission cannot be written down: {error.message}",
+        resolution=error.hint or "It is tried again by itself.",
+        raw_reason=error.code,
+        since=since,
+    )
+
+
 def explain_lost(*, since: datetime) -> Explanation:
     return Explanation(
         code="submission_lost",

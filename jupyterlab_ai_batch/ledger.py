@@ -23,8 +23,6 @@ from .errors import (
     IdempotencyConflictError,
     InvalidSubmissionError,
     StorageError,
-    StorageFullError,
-    StoragePermissionError,
     SubmissionNotFoundError,
 )
 from .models import Submission, SubmissionState
@@ -90,7 +88,7 @@ class Ledger:
         self._clock = clock
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
-        with _storage_errors(path):
+        with storage_errors(path):
             self._writer = _open_or_set_aside(path)
             self._reader = _connect(path)
             self._reader.execute("PRAGMA query_only = ON")
@@ -212,7 +210,7 @@ class Ledger:
         Raises:
             IdempotencyConflictError: the key was used with another body.
         """
-        with self._read_lock, _storage_errors(self._path):
+        with self._read_lock, storage_errors(self._path):
             return _replayed(self._reader, key, body_hash)
 
     def active(self) -> list[Submission]:
@@ -263,12 +261,12 @@ class Ledger:
     # --- connections ----------------------------------------------------------------------------------------------
 
     def _read(self, sql: str, values: Sequence[object] = ()) -> list[tuple[str, ...]]:
-        with self._read_lock, _storage_errors(self._path):
+        with self._read_lock, storage_errors(self._path):
             return self._reader.execute(sql, values).fetchall()
 
     @contextmanager
     def _transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
-        with self._write_lock, _storage_errors(self._path):
+        with self._write_lock, storage_errors(self._path):
             db = self._writer
             db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             db.execute("BEGIN IMMEDIATE")
@@ -397,20 +395,3 @@ def _retry_locked(action: Callable[[], object]) -> None:
             time.sleep(0.02)
         else:
             return
-
-
-@contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
-    try:
-        with storage_errors(path):
-            yield
-    except sqlite3.Error as exc:
-        raise _translated(path, str(exc)) from exc
-
-
-def _translated(path: Path, reason: str) -> StorageError:
-    if "full" in reason:
-        return StorageFullError(f"No space is left for {path.parent}.", hint="Free some space or quota and try again.")
-    if "readonly" in reason or "unable to open" in reason:
-        return StoragePermissionError(f"You may not write {path}.", hint="Check who owns the data directory.")
-    return StorageError(f"The ledger {path} cannot be used: {reason}.", hint="Try again; then look at its directory.")

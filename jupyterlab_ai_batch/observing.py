@@ -11,7 +11,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from .errors import BatchError
-from .explain import explain_collecting, explain_lost, explain_outputs_waiting, explain_unreachable
+from .explain import (
+    explain_collecting,
+    explain_lost,
+    explain_outputs_waiting,
+    explain_unreachable,
+    explain_unwritten,
+)
 from .models import Observation, OutputsState, OutputsSummary, Submission, SubmissionState
 
 REFRESH_S = 15.0  # an unchanged Submission's observed_at is written again after this long
@@ -64,6 +70,13 @@ def mark_stale(submission: Submission, error: BatchError, *, now: datetime) -> S
         return submission
     explanation = explain_unreachable(error, last=submission.explanation, since=now)
     return replace(submission, stale=True, explanation=explanation)
+
+
+def mark_unwritten(submission: Submission, error: BatchError, *, now: datetime) -> Submission:
+    """The ledger could not be brought up to date: what it says is the last that it could take in."""
+    if submission.state.is_terminal:
+        return submission
+    return replace(submission, stale=True, explanation=explain_unwritten(error, since=now))
 
 
 def mark_lost(submission: Submission, *, now: datetime) -> Submission:

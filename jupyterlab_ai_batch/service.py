@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import sys
 import uuid
@@ -40,12 +41,13 @@ from .models import (
     SubmissionRequest,
     SubmissionState,
 )
+from .observing import mark_unwritten
 from .oci.port import BlobStore
 from .planning import plan_in_child
 from .queues.port import QueueBackend, StoredOutputs
 from .validation import CheckedNotebook, NotebookParameters, check_notebook, check_request
 from .watching import Watcher, capture_cancelled
-from .wire import dumps, format_time, loads
+from .wire import dumps, format_time, from_json, loads
 
 MAX_KEY_CHARS = 200
 PLANS_AT_ONCE = 2
@@ -305,9 +307,19 @@ class SubmissionService:
         """
         submission = await asyncio.to_thread(self._ledger.get, submission_id)
         if self._watch is not None or submission.state.is_terminal:
-            return submission
+            return self._as_known(submission)
         await self._watcher.tick(collect=False)
         return await asyncio.to_thread(self._ledger.get, submission_id)
+
+    @property
+    def trouble(self) -> BatchError | None:
+        """Why the ledger cannot be brought up to date at present; None when it can."""
+        return self._watcher.trouble
+
+    def _as_known(self, submission: Submission) -> Submission:
+        if self.trouble is None:
+            return submission
+        return mark_unwritten(submission, self.trouble, now=self._clock())
 
     async def find(self, prefix: str) -> str:
         """The id that an abbreviation of at least 4 characters stands for.
@@ -368,7 +380,11 @@ class SubmissionService:
         """
         if self._watch is None:
             await self._watcher.tick(collect=False)
-        return await asyncio.to_thread(self._ledger.page, states=states, notebook=notebook, limit=limit, cursor=cursor)
+        page = await asyncio.to_thread(self._ledger.page, states=states, notebook=notebook, limit=limit, cursor=cursor)
+        if self.trouble is None:
+            return page
+        known = [self._as_known(from_json(Submission, item)) for item in json.loads(page.json)]
+        return replace(page, json=dumps(known))
 
     async def read_log(
         self, submission_id: str, *, attempt: int | None = None, offset: int = 0, limit_bytes: int = 65536

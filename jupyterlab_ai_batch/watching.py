@@ -34,7 +34,11 @@ _log = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Reads captures and the backend, writes what changed, brings finished runs home. One per service."""
+    """Reads captures and the backend, writes what changed, brings finished runs home. One per service.
+
+    Attributes:
+        trouble: Why the ledger could not be brought up to date when that was last tried; None when it could.
+    """
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class Watcher:
         self._collects: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._failures = 0
+        self.trouble: BatchError | None = None
 
     def kick(self) -> None:
         """Look again now."""
@@ -105,12 +110,14 @@ class Watcher:
             active = await self.tick()
         except BatchError as exc:
             self._failures += 1
+            self.trouble = exc
             _log.warning("the batch ledger cannot be brought up to date: %s", exc.message)
             return list(self._seen.values())
         except Exception:  # noqa: BLE001 - the watch outlives every reading
             self._failures += 1
             _log.exception("watching batch Submissions failed; it is tried again")
             return list(self._seen.values())
+        self.trouble = None
         if not any(submission.stale for submission in active):
             self._failures = 0
         return active

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,12 +14,13 @@ from pathlib import Path
 from ..errors import StorageError, StorageFullError, StoragePermissionError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_SQLITE_NEEDS_BYTES = 64 * 1024
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Translate an OSError raised while ``path`` (the store, or a part of it) is read or written.
+    """Translate an OSError or an SQLite error raised while ``path`` (a file or directory of ours) is used.
 
     Raises:
         StorageFullError: no space or no quota left.
@@ -28,24 +30,40 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise _translate(exc, path) from exc
+        reason = errno.errorcode.get(exc.errno or 0, str(exc.errno))
+        full, denied = exc.errno in _FULL, exc.errno in _DENIED
+        raise _storage_error(path, exc.strerror or str(exc), reason, full=full, denied=denied) from exc
+    except sqlite3.Error as exc:
+        text = str(exc)
+        denied = "readonly" in text or "unable to open" in text
+        full = "full" in text or ("I/O" in text and not _has_space(path.parent))
+        raise _storage_error(path, text, text[:200], full=full, denied=denied and not full) from exc
 
 
-def _translate(exc: OSError, path: Path) -> StorageError:
-    details = {"path": str(path), "errno": errno.errorcode.get(exc.errno or 0, str(exc.errno))}
-    if exc.errno in _FULL:
+def _storage_error(path: Path, text: str, reason: str, *, full: bool, denied: bool) -> StorageError:
+    details = {"path": str(path), "reason": reason}
+    if full:
         return StorageFullError(
             "There is no space left for the batch store.",
             hint=f"Free some space or quota on the file system of {path}, then submit again.",
             details=details,
         )
-    if exc.errno in _DENIED:
+    if denied:
         return StoragePermissionError(
             "The batch store cannot be written or read.",
             hint=f"Check that {path} belongs to you and is not read-only.",
             details=details,
         )
-    return StorageError(f"The batch store failed: {exc.strerror or exc}.", hint=f"Check {path}.", details=details)
+    return StorageError(f"The batch store failed: {text}.", hint=f"Check {path}, then try again.", details=details)
+
+
+def _has_space(directory: Path) -> bool:
+    """SQLite calls it an I/O error when its shared memory file finds no space."""
+    try:
+        free = os.statvfs(directory)
+    except OSError:
+        return True
+    return free.f_bavail * free.f_frsize >= _SQLITE_NEEDS_BYTES
 
 
 def ensure_private_directory(path: Path) -> None:

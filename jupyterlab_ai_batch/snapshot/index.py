@@ -16,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from ..errors import StorageError, StorageFullError
 from ..oci.storage import ensure_private_directory, storage_errors
 
 _VERSION = 1
@@ -170,7 +169,8 @@ class SignatureIndex:
                 self._connection = self._connect()
             except sqlite3.DatabaseError as exc:
                 if isinstance(exc, sqlite3.OperationalError):
-                    raise _translate(exc, self._path) from exc
+                    with storage_errors(self._path):
+                        raise
                 self._forget()
                 self._connection = self._connect()
         return self._connection
@@ -209,13 +209,14 @@ class SignatureIndex:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as exc:
-            if not isinstance(exc, sqlite3.OperationalError):
-                self.close()
-                self._forget()
-            raise _translate(exc, self._path) from exc
+        with storage_errors(self._path):
+            try:
+                yield
+            except sqlite3.Error as exc:
+                if not isinstance(exc, sqlite3.OperationalError):
+                    self.close()
+                    self._forget()
+                raise
 
 
 def _unpack(row: tuple[Any, ...]) -> IndexedFile:
@@ -231,13 +232,3 @@ def _pack(tree: int, path: str, entry: IndexedFile) -> tuple[Any, ...]:
     values[8] = os.fsencode(entry.target)
     values[9] = os.fsencode(entry.link)
     return (tree, os.fsencode(path), *values)
-
-
-def _translate(exc: sqlite3.Error, path: Path) -> StorageError:
-    if "full" in str(exc):
-        return StorageFullError(
-            "There is no space left for the batch store.",
-            hint=f"Free some space or quota on the file system of {path.parent}, then submit again.",
-            details={"path": str(path)},
-        )
-    return StorageError(f"The index of captured files failed: {exc}.", hint=f"Removing {path} is safe.")

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ...errors import QueueError, QueueTimeoutError, StorageError, StorageFullError
+from ...errors import QueueError, QueueTimeoutError, StorageError
+from ...oci.storage import storage_errors
 
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_MS = 20_000
@@ -46,19 +47,15 @@ CREATE TABLE attempts (
 
 
 @contextmanager
-def map_database_errors() -> Iterator[None]:
+def map_database_errors(path: Path) -> Iterator[None]:
     """Translate SQLite's errors into the project's."""
-    try:
-        yield
-    except sqlite3.Error as exc:
-        text = str(exc)
-        if "full" in text:
-            raise StorageFullError(
-                "The disk that holds your batch queue is full.", hint="Free some space and try again."
-            ) from exc
-        if "locked" in text or "busy" in text:
-            raise QueueTimeoutError("The batch queue did not answer in time.", hint="Try again.") from exc
-        raise StorageError("The batch queue cannot be read or written.", details={"reason": text[:200]}) from exc
+    with storage_errors(path):
+        try:
+            yield
+        except sqlite3.Error as exc:
+            if "locked" in str(exc) or "busy" in str(exc):
+                raise QueueTimeoutError("The batch queue did not answer in time.", hint="Try again.") from exc
+            raise
 
 
 class Database:
@@ -90,13 +87,13 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """A connection for statements that change nothing."""
-        with map_database_errors():
+        with map_database_errors(self._path):
             yield self.connect()
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A transaction that holds the write lock from its start; durable when the block is left."""
-        with map_database_errors():
+        with map_database_errors(self._path):
             connection = self.connect()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -131,7 +128,7 @@ def open_connection(path: Path) -> sqlite3.Connection:
     Raises:
         StorageError: the file was written by a newer version, or cannot be opened.
     """
-    with map_database_errors():
+    with map_database_errors(path):
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
         )
