@@ -12,7 +12,6 @@ import binascii
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,12 +25,11 @@ from .errors import (
     SubmissionNotFoundError,
 )
 from .models import Submission, SubmissionState
-from .oci.storage import storage_errors
+from .oci.storage import BUSY_TIMEOUT_S, retry_locked, storage_errors
 from .wire import WireError, dumps, format_time, loads
 
 SCHEMA_VERSION = 1
 MAX_PAGE = 1000
-BUSY_TIMEOUT_S = 15.0
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS submissions (
@@ -363,12 +361,12 @@ def _connect(path: Path) -> sqlite3.Connection:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
-        _retry_locked(lambda: db.execute("PRAGMA journal_mode = WAL"))
+        retry_locked(lambda: db.execute("PRAGMA journal_mode = WAL"))
         (version,) = db.execute("PRAGMA user_version").fetchone()
         _check_version(path, version)
         if version < SCHEMA_VERSION:
             script = f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            _retry_locked(lambda: db.executescript(script))
+            retry_locked(lambda: db.executescript(script))
     except BaseException:
         db.close()
         raise
@@ -381,17 +379,3 @@ def _check_version(path: Path, version: int) -> None:
             f"The ledger {path} was written by a newer version of this extension.",
             hint="Upgrade jupyterlab_ai_batch, or configure another data directory.",
         )
-
-
-def _retry_locked(action: Callable[[], object]) -> None:
-    """SQLite answers "locked" at once, without its busy timeout, while another process switches the journal."""
-    deadline = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            action()
-        except sqlite3.OperationalError as exc:  # noqa: PERF203
-            if "locked" not in str(exc) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-        else:
-            return

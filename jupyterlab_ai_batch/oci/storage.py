@@ -7,13 +7,15 @@ import fcntl
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import StorageError, StorageFullError, StoragePermissionError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+BUSY_TIMEOUT_S = 15.0
 _SQLITE_NEEDS_BYTES = 64 * 1024
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -130,3 +132,17 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def retry_locked(action: Callable[[], object]) -> None:
+    """SQLite answers "locked" at once, without its busy timeout, while another process switches the journal."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            action()
+        except sqlite3.OperationalError as exc:  # noqa: PERF203
+            if "locked" not in str(exc) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return

@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ...errors import QueueError, QueueTimeoutError, StorageError
-from ...oci.storage import storage_errors
+from ...oci.storage import BUSY_TIMEOUT_S, retry_locked, storage_errors
 
 SCHEMA_VERSION = 1
-BUSY_TIMEOUT_MS = 20_000
 
 _SCHEMA = """
 CREATE TABLE entries (
@@ -129,16 +128,13 @@ def open_connection(path: Path) -> sqlite3.Connection:
         StorageError: the file was written by a newer version, or cannot be opened.
     """
     with map_database_errors(path):
-        connection = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
-        )
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S)
         try:
             connection.row_factory = sqlite3.Row
-            connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-            connection.execute("PRAGMA journal_mode = WAL")
+            retry_locked(lambda: connection.execute("PRAGMA journal_mode = WAL"))
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
-            _migrate(connection)
+            retry_locked(lambda: _migrate(connection))
         except BaseException:
             connection.close()
             raise
