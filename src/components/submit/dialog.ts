@@ -100,18 +100,28 @@ export class SubmitDialog extends Dialog<void> {
     this._showProblem();
   }
 
-  private _showProblem(): void {
-    // React draws the problem after this.
+  /**
+   * Bring the problem into view, once React has drawn it: usually by the next
+   * frame, later on a busy machine.
+   */
+  private _showProblem(frames = MAX_FRAMES): void {
     requestAnimationFrame(() => {
+      const shown = this.node.querySelector<HTMLElement>(
+        '[aria-invalid="true"], [role="alert"]'
+      );
+      if (shown === null) {
+        if (frames > 0 && !this.isDisposed) {
+          this._showProblem(frames - 1);
+        }
+        return;
+      }
       const field = this.node.querySelector<HTMLElement>(
         '[aria-invalid="true"]'
       );
       if (field !== null) {
         field.focus();
       } else {
-        this.node
-          .querySelector('[role="alert"]')
-          ?.scrollIntoView({ block: 'nearest' });
+        shown.scrollIntoView({ block: 'nearest' });
       }
     });
   }
@@ -127,6 +137,7 @@ export class SubmitDialog extends Dialog<void> {
   private _submission: ISubmission | null = null;
 }
 
+const MAX_FRAMES = 60;
 const CANCEL = 0;
 const SUBMIT = 1;
 
