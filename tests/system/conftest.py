@@ -15,6 +15,9 @@ from jupyterlab_ai_batch.queues.local.lock import worker_pid
 
 WAIT_S = 150.0
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: children would ignore Ctrl-C too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def cell(source, *tags):
     return {
