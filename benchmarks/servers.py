@@ -67,7 +67,7 @@ class JupyterServer:
     """
 
     def __init__(self, venv: Path, home: Path, root: Path, extensions: Mapping[str, bool], **environment: str) -> None:
-        home.mkdir(parents=True, exist_ok=True)
+        (home / "data").mkdir(parents=True, exist_ok=True)  # some extensions expect it to be there
         root.mkdir(parents=True, exist_ok=True)
         self.home, self.root = home, root
         self._port, self._token = free_port(), secrets.token_hex(16)

@@ -62,6 +62,8 @@ class AttemptRun:
             client = await self._prepare()
             healthy = await self._run_until_stopped(client)
         finally:
+            if healthy and await client.ask_to_exit():
+                await self._kernel.wait_for_exit()
             await self._kernel.end(now=not healthy)
             await self._settle_storing()
         return await self._finish(client)

@@ -15,6 +15,7 @@ from .progress import Reporter
 STARTUP_TIMEOUT_S = 300
 IOPUB_TIMEOUT_S = 120
 MAX_STREAM_CHARS = 8 * 1024**2
+EXIT_SOURCE = "__import__('IPython').get_ipython().ask_exit()"
 
 
 class StreamText:
@@ -93,6 +94,7 @@ class JobClient(NotebookClient):
         self._owners: dict[str, tuple[NotebookNode, int]] = {}
         self._stream: StreamText | None = None
         self._stopping = False
+        self._is_ipython = False
 
     async def connect(self) -> None:
         """Wait for the kernel to answer, and note its language in the notebook.
@@ -105,6 +107,7 @@ class JobClient(NotebookClient):
         reply = await self.async_wait_for_reply(message_id)
         if reply is not None and "language_info" in reply["content"]:
             self.nb.metadata["language_info"] = reply["content"]["language_info"]
+            self._is_ipython = reply["content"].get("implementation") == "ipython"
 
     async def run_cells(self) -> None:
         """Execute all cells in order.
@@ -125,6 +128,15 @@ class JobClient(NotebookClient):
                 self.settle()
                 self._reporter.flush()
             self._on_cell_end()
+
+    async def ask_to_exit(self) -> bool:
+        """Let an idle kernel end as if the user had typed ``exit``; False where it does not know how.
+
+        Asked to shut down on its control channel, ipykernel 7 now and then waits 10 s for a thread that has ended.
+        """
+        if self._is_ipython:
+            await ensure_async(self.kc.execute(EXIT_SOURCE, silent=True, allow_stdin=False))  # type: ignore[union-attr]
+        return self._is_ipython
 
     def stop_after_cell(self) -> None:
         """Begin no further cell."""

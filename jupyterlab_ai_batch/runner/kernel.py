@@ -20,6 +20,7 @@ from ..errors import KernelStartError, KernelUnknownError
 from .progress import Reporter
 
 SHUTDOWN_WAIT_S = 20.0
+EXIT_WAIT_S = 10.0
 ORPHAN_GRACE_S = 2.0
 ORPHAN_LIMIT_S = 10.0
 INTERRUPT_GRACE_S = 3.0
@@ -90,6 +91,12 @@ class Kernel:
         """Let the running cell end with KeyboardInterrupt."""
         with suppress(RuntimeError, OSError):
             await self.manager.interrupt_kernel()
+
+    async def wait_for_exit(self) -> None:
+        """Give a kernel that was asked to exit the time for it."""
+        until = monotonic() + EXIT_WAIT_S
+        while self.exit_status() is None and monotonic() < until:  # noqa: ASYNC110 - processes tell no event
+            await asyncio.sleep(_POLL_S)
 
     async def end(self, *, now: bool) -> None:
         """End the kernel, gently unless ``now``, and then whatever processes it left behind."""

@@ -491,3 +491,11 @@ def test_outbox_that_cannot_be_written(runner):
     finished = runner.run([code("1")])
     assert finished.status == 1
     assert finished.error()["code"].startswith("storage")
+
+
+@pytest.mark.parametrize("last", ["1", "1 / 0"])
+def test_what_the_kernel_does_at_its_exit_is_part_of_the_run(runner, last):
+    """Exit handlers run, and what they write is in the outputs, after a success and after a failing cell."""
+    leave = code("import atexit, pathlib; atexit.register(lambda: pathlib.Path('bye.txt').write_text('bye'))")
+    finished = runner.run([leave, code(last)])
+    assert finished.content("sub/bye.txt") == b"bye"
