@@ -42,7 +42,7 @@ class RealServer:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"token {self.token}"},
         )
-        with urlopen(request, timeout=30) as response:  # noqa: S310 -- our own server
+        with urlopen(request, timeout=30) as response:
             content = response.read()
         return json.loads(content) if content else None
 
