@@ -46,11 +46,6 @@ export interface ISubmitDefaults {
 }
 
 /**
- * What the user chose in the submit dialog: the request without its notebook.
- */
-export type ISubmitChoice = Omit<ISubmissionRequest, 'notebook_path'>;
-
-/**
  * Why the list cannot be refreshed now, and since when it is old.
  */
 export interface IConnectionProblem {
