@@ -95,7 +95,7 @@ def test_large_distributions_have_layers_of_their_own():
 
 def test_a_prefix_inside_a_source_directory_is_not_source():
     """A checkout with its .venv inside: an edit must not rewrite the packages."""
-    sizes = {"work/mod.py": 1, "work/.venv/lib/x.py": 1}
-    groups = assign_groups(sizes, sources=["/work"], prefixes=["/work/.venv"], read=lambda _path: b"")
-    assert groups["work/mod.py"] == "sources"
-    assert groups["work/.venv/lib/x.py"].startswith("rest-")
+    sizes = {"code/mod.py": 1, "code/.venv/lib/x.py": 1}
+    groups = assign_groups(sizes, sources=["/code"], prefixes=["/code/.venv"], read=lambda _path: b"")
+    assert groups["code/mod.py"] == "sources"
+    assert groups["code/.venv/lib/x.py"].startswith("rest-")
