@@ -82,7 +82,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add(commands: Any, name: str, purpose: str, *, with_id: bool = False) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=purpose, description=f"{purpose[:1].upper()}{purpose[1:]}.")
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=purpose, description=f"{purpose[:1].upper()}{purpose[1:]}."
+    )
     if with_id:
         parser.add_argument("id", metavar="ID", help="id of the Submission, or its first 4 or more characters")
     parser.add_argument("--json", action="store_true", help="print one JSON value on standard output, nothing else")
