@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from ..errors import SnapshotCorruptError, StorageError
+from .port import INDEX_MEDIA_TYPE
 from .storage import check_owner, ensure_private_directory, locked, replace_file, storage_errors, sync_directory
 
 REF_NAME = "org.opencontainers.image.ref.name"
-INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
 MAX_MANIFEST_BYTES = 4 * 1024**2
 GRACE_S = 2 * 3600.0
 

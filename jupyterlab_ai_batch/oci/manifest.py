@@ -16,9 +16,8 @@ from typing import Any
 
 from .. import wire
 from ..errors import SnapshotCorruptError
-from .port import Descriptor
+from .port import MANIFEST_MEDIA_TYPE, Descriptor
 
-MANIFEST_MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_MEDIA_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 MAX_CONFIG_BYTES = 1 << 20

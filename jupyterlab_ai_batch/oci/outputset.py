@@ -17,14 +17,12 @@ from typing import Any, BinaryIO
 from ..errors import SnapshotCorruptError
 from ..models import FileChange, OutputFile, OutputSet
 from ..wire import WireError, loads, to_json
-from .port import BlobStore
+from .port import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, BlobStore
 
 OUTPUTS_TAG = "outputs"
 ARTIFACT_TYPE = "application/vnd.jupyterlab-ai-batch.outputs.v1"
 CONFIG_MEDIA_TYPE = "application/vnd.jupyterlab-ai-batch.outputs.config.v1+json"
 FILE_MEDIA_TYPE = "application/octet-stream"
-MANIFEST_MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
-INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
 
 CHANGED_MEANWHILE = "it changed while it was stored"
 

@@ -16,7 +16,6 @@ from typing import Any, Literal
 from ..errors import FileUnreadableError, FileUnstableError, NotebookInvalidError, SnapshotTooLargeError
 from ..models import CaptureProgress, CaptureRequest, SnapshotSummary
 from ..oci.manifest import (
-    MANIFEST_MEDIA_TYPE,
     Layer,
     LayerRole,
     SnapshotContent,
@@ -24,7 +23,7 @@ from ..oci.manifest import (
     build_config,
     build_manifest,
 )
-from ..oci.port import BlobStore
+from ..oci.port import MANIFEST_MEDIA_TYPE, BlobStore
 from ..oci.work_index import WORK_INDEX_PATH, WorkIndexEntry, write_work_index
 from .environment_layers import (
     CapturedEnvironment,

@@ -11,7 +11,7 @@ import pytest
 
 from jupyterlab_ai_batch.errors import SnapshotCorruptError, StorageFullError, StoragePermissionError
 from jupyterlab_ai_batch.oci.layout import ImageLayout
-from jupyterlab_ai_batch.oci.manifest import MANIFEST_MEDIA_TYPE
+from jupyterlab_ai_batch.oci.port import MANIFEST_MEDIA_TYPE
 
 
 @pytest.fixture
