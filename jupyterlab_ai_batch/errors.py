@@ -17,9 +17,13 @@
     │  ├─ FileUnstableError              file_unstable
     │  ├─ SnapshotTooLargeError          snapshot_too_large            413
     │  └─ SnapshotCorruptError           snapshot_corrupt
+    │     └─ BlobMissingError            blob_missing
     ├─ StorageError                      storage_failed                507
     │  ├─ StorageFullError               storage_full
-    │  └─ StoragePermissionError         storage_permission
+    │  ├─ StoragePermissionError         storage_permission
+    │  └─ RegistryError                  registry_failed               502
+    │     ├─ RegistryUnreachableError    registry_unreachable
+    │     └─ RegistryDeniedError         registry_denied
     ├─ QueueError                        queue_failed                  502
     │  ├─ QueueUnreachableError          queue_unreachable
     │  └─ QueueTimeoutError              queue_timeout                 504
@@ -34,7 +38,7 @@ HTTP statuses live in ``routes``: the magic, the runner and the command line rai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 
@@ -154,6 +158,21 @@ class SnapshotCorruptError(SnapshotError):
     code = "snapshot_corrupt"
 
 
+class BlobMissingError(SnapshotCorruptError):
+    """Blobs that a manifest names are not in the store: it was cleaned up meanwhile; ``digests`` says which."""
+
+    code = "blob_missing"
+    retryable = True
+
+    def __init__(self, digests: Sequence[str]) -> None:
+        super().__init__(
+            "A stored blob is missing.",
+            hint="Submit the notebook again: it is captured anew.",
+            details={"digests": list(digests)},
+        )
+        self.digests = tuple(digests)
+
+
 class StorageError(BatchError):
     """The batch store could not be read or written."""
 
@@ -171,6 +190,25 @@ class StoragePermissionError(StorageError):
     """The batch store belongs to somebody else or others can enter it."""
 
     code = "storage_permission"
+
+
+class RegistryError(StorageError):
+    """The registry refused a request, or its answers make no sense."""
+
+    code = "registry_failed"
+
+
+class RegistryUnreachableError(RegistryError):
+    """The registry gave no answer, or said that it cannot answer now."""
+
+    code = "registry_unreachable"
+    retryable = True
+
+
+class RegistryDeniedError(RegistryError):
+    """The registry does not let this user in, or not do this."""
+
+    code = "registry_denied"
 
 
 class QueueError(BatchError):

@@ -8,6 +8,7 @@ Directories are 0700, files 0600. Nothing is created before the first write.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import io
@@ -21,8 +22,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from ..errors import SnapshotCorruptError, StorageError
-from .port import INDEX_MEDIA_TYPE
+from ..errors import BlobMissingError, SnapshotCorruptError, StorageError
+from .port import INDEX_MEDIA_TYPE, BlobStore, Descriptor
 from .storage import check_owner, ensure_private_directory, locked, replace_file, storage_errors, sync_directory
 
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -31,6 +32,7 @@ GRACE_S = 2 * 3600.0
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})\Z")
 _BUFFER_BYTES = 1 << 20
+_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}
 
 
 class ImageLayout:
@@ -76,7 +78,7 @@ class ImageLayout:
                 raw = path.open("rb", buffering=0)
         except StorageError as exc:
             if isinstance(exc.__cause__, FileNotFoundError):
-                raise _missing(digest) from exc
+                raise BlobMissingError([digest]) from exc
             raise
         return cast(BinaryIO, io.BufferedReader(_VerifyingReader(raw, digest), _BUFFER_BYTES))
 
@@ -99,16 +101,35 @@ class ImageLayout:
         try:
             return self._blob_path(digest).stat().st_size
         except FileNotFoundError as exc:
-            raise _missing(digest) from exc
+            raise BlobMissingError([digest]) from exc
+
+    def mount_blob(self, descriptor: Descriptor, source: BlobStore) -> bool:
+        """A hard link to another layout's blob, once its content is verified; False across file systems."""
+        if not isinstance(source, ImageLayout) or not source.has_blob(descriptor.digest):
+            return False
+        self._prepare()
+        target = self._blob_path(descriptor.digest)
+        with source.open_blob(descriptor.digest) as stream:
+            while stream.read(_BUFFER_BYTES):
+                pass
+        try:
+            with storage_errors(self.path), suppress(FileExistsError):
+                os.link(source._blob_path(descriptor.digest), target)  # noqa: SLF001 - one of us
+                sync_directory(self._blobs)
+        except StorageError as exc:
+            if isinstance(exc.__cause__, OSError) and exc.__cause__.errno in _NO_LINK:
+                return False
+            raise
+        return True
 
     def put_manifest(self, manifest: bytes, *, tag: str, media_type: str) -> str:
         self._prepare()
         digest, size = self.put_blob(manifest)
         descriptor = {"mediaType": media_type, "digest": digest, "size": size, "annotations": {REF_NAME: tag}}
         with storage_errors(self.path), locked(self.path / "lock"):
-            for mentioned in _mentioned(manifest):
-                if not self._blob_path(mentioned).exists():
-                    raise _missing(mentioned)
+            missing = [mentioned for mentioned in _mentioned(manifest) if not self._blob_path(mentioned).exists()]
+            if missing:
+                raise BlobMissingError(missing)
             kept = [entry for entry in self._read_index() if _tag_of(entry) != tag]
             self._write_index([*kept, descriptor])
         return digest
@@ -335,9 +356,3 @@ def _mentioned_with_type(manifest: bytes) -> list[tuple[str, str]]:
         return [(str(entry["digest"]), str(entry.get("mediaType", ""))) for entry in descriptors if entry is not None]
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise SnapshotCorruptError("A stored manifest is not a manifest.") from exc
-
-
-def _missing(digest: str) -> SnapshotCorruptError:
-    return SnapshotCorruptError(
-        "A stored blob is missing.", hint="Submit the notebook again: it is captured anew.", details={"digest": digest}
-    )

@@ -57,10 +57,20 @@ class BlobStore(Protocol):
         """Whole, verified; SnapshotCorruptError when larger than the limit."""
         ...
 
+    def mount_blob(self, descriptor: Descriptor, source: BlobStore) -> bool:
+        """Have a blob of another repository without moving its bytes; False when that is not possible here.
+
+        Possible where both are repositories of one registry, or layouts on one file system. See ``transfer.copy_blob``.
+        """
+        ...
+
     def put_manifest(self, manifest: bytes, *, tag: str, media_type: str) -> str:
         """Store and name it; every blob that it mentions must be there. Returns its digest.
 
-        The tag is replaced atomically.
+        The tag is replaced atomically. Each blob is asked for right before, which keeps it from garbage collection.
+
+        Raises:
+            BlobMissingError: blobs are gone (a registry's garbage collection); write them again, then the manifest.
         """
         ...
 

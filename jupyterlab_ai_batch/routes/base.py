@@ -33,6 +33,7 @@ HTTP_STATUS: Mapping[type[BatchError], HTTPStatus] = {
     errors.SubmissionStateError: HTTPStatus.CONFLICT,
     errors.SnapshotError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.SnapshotTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.RegistryError: HTTPStatus.BAD_GATEWAY,
     errors.StorageError: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.QueueError: HTTPStatus.BAD_GATEWAY,
     errors.QueueTimeoutError: HTTPStatus.GATEWAY_TIMEOUT,
