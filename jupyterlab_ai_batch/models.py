@@ -495,11 +495,19 @@ class CaptureRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Excluded:
-    """Something a plan leaves out: ``rule`` is the pattern or the cause, ``bytes`` None when not measured."""
+    """Something a plan leaves out.
+
+    Attributes:
+        rule: The pattern or the cause.
+        bytes: None when not measured: a directory that is not entered.
+        origin: Where the pattern stands: an ignore file, relative to the work root, ``this submission``, ``default``;
+            empty for a cause that is no pattern.
+    """
 
     path: str
     rule: str
     bytes: int | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -269,6 +269,8 @@ export interface IExcluded {
   readonly path: string;
   readonly rule: string;
   readonly bytes: number | null;
+  /** An ignore file, `this submission`, `default`; empty for a cause that is no pattern. */
+  readonly origin: string;
 }
 
 export interface ISecretFinding {

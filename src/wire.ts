@@ -238,7 +238,8 @@ export const notebookParameters = object<INotebookParameters>({
 const excluded = object<IExcluded>({
   path: text,
   rule: text,
-  bytes: nullable(number)
+  bytes: nullable(number),
+  origin: withDefault(text, '')
 });
 
 const secretFinding = object<ISecretFinding>({

@@ -2,7 +2,8 @@
 
 gitignore syntax throughout; the last match wins, in the order defaults, ``.batchignore`` (the root's, then deeper
 ones), request. ``!pattern`` takes anything back, below an excluded directory too when the pattern spells out the path
-(``!.cache/models/``); a bare ``!*.csv`` does not reach into excluded directories, as in git.
+(``!.cache/models/``); a bare ``!*.csv`` does not reach into excluded directories, as in git. A line
+``#!include:.gitignore`` stands for the lines of that file.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from ..errors import SnapshotError
 
 IGNORE_FILE = ".batchignore"
 OTHER_ENVIRONMENT = "another environment"
+DEFAULT_ORIGIN = "default"
+REQUEST_ORIGIN = "this submission"
 
+_INCLUDE = "#!include:"
 _MAX_IGNORE_BYTES = 1 << 20
 
 _DIRECTORIES = frozenset(
@@ -56,10 +60,17 @@ _TEMPLATES = (".example", ".sample", ".template", ".dist")
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """Why something is left out: the pattern, and whether it is one of the secret rules."""
+    """Why something is left out.
+
+    Attributes:
+        rule: The pattern.
+        secret: Whether it is one of the default secret rules.
+        origin: Where the pattern stands: an ignore file, relative to the work root; "this submission"; or "default".
+    """
 
     rule: str
     secret: bool = False
+    origin: str = DEFAULT_ORIGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +79,20 @@ class _Patterns:
 
     base: str
     spec: GitIgnoreSpec
-    lines: tuple[str, ...]
+    rules: tuple[Ignored, ...]
 
     def check(self, path: str) -> Ignored | Literal[False] | None:
         """Ignored, False (taken back), or None (no pattern matches)."""
         found = self.spec.check_file(path[len(self.base) :])
         if found.include is None:
             return None
-        return Ignored(self.lines[found.index or 0]) if found.include else False
+        return self.rules[found.index or 0] if found.include else False
 
     def reaches_into(self, directory: str) -> bool:
         """Whether a ``!pattern`` spells out a path below ``directory``."""
+        lines = (rule.rule for rule in self.rules)
         return any(
-            line.startswith("!") and (self.base + _literal(line[1:])).startswith(f"{directory}/") for line in self.lines
+            line.startswith("!") and (self.base + _literal(line[1:])).startswith(f"{directory}/") for line in lines
         )
 
 
@@ -129,16 +141,11 @@ class IgnoreScope:
         """The scope with the patterns of an ignore file that lies in ``directory`` (relative, empty for the root).
 
         Raises:
-            SnapshotError: the file is not readable text or holds something that is no pattern.
+            SnapshotError: the file, or one that it includes, cannot be read or holds something that is no pattern.
         """
-        try:
-            with Path(path).open(encoding="utf-8", errors="surrogateescape") as stream:
-                lines = stream.read(_MAX_IGNORE_BYTES).splitlines()
-        except OSError as exc:
-            raise SnapshotError(
-                f"The file {path} cannot be read.", hint="Make it readable, or remove it.", details={"path": str(path)}
-            ) from exc
-        patterns = _compile(lines, base=f"{directory}/" if directory else "", origin=str(path))
+        origin = f"{directory}/{IGNORE_FILE}" if directory else IGNORE_FILE
+        base = f"{directory}/" if directory else ""
+        patterns = _compile(_with_includes(_read_lines(path), path, origin), base=base)
         return replace(self, nested=(*self.nested, patterns))
 
 
@@ -148,7 +155,8 @@ def build_scope(exclude: Sequence[str]) -> IgnoreScope:
     Raises:
         SnapshotError: one of the request's patterns is none.
     """
-    return IgnoreScope(request=_compile(exclude, base="", origin="this submission") if exclude else None)
+    rules = [Ignored(line, origin=REQUEST_ORIGIN) for line in exclude]
+    return IgnoreScope(request=_compile(rules, base="") if rules else None)
 
 
 def is_environment(names: frozenset[str]) -> bool:
@@ -191,11 +199,41 @@ def _tails(path: str, name: str) -> tuple[str, ...]:
     return tuple("/".join(parts[-count:]) for count in range(1, len(parts) + 1))
 
 
-def _compile(lines: Sequence[str], *, base: str, origin: str) -> _Patterns:
-    kept = tuple(line for line in lines if line)
+def _read_lines(path: str) -> list[str]:
     try:
-        return _Patterns(base, GitIgnoreSpec.from_lines(kept), kept)
+        with Path(path).open(encoding="utf-8", errors="surrogateescape") as stream:
+            return stream.read(_MAX_IGNORE_BYTES).splitlines()
+    except OSError as exc:
+        raise SnapshotError(
+            f"The file {path} cannot be read.", hint="Make it readable, or remove it.", details={"path": path}
+        ) from exc
+
+
+def _with_includes(lines: Sequence[str], path: str, origin: str) -> list[Ignored]:
+    """The file's lines as rules. What it includes lies beside it; an include in there is only a comment."""
+    rules: list[Ignored] = []
+    for line in lines:
+        if not line.startswith(_INCLUDE):
+            rules.append(Ignored(line, origin=origin))
+            continue
+        name = line.removeprefix(_INCLUDE).strip()
+        if "/" in name or name in {"", ".", ".."}:
+            raise SnapshotError(
+                f"{path} includes {name!r}, which is not the name of a file beside it.",
+                hint="Write it as #!include:.gitignore.",
+                details={"path": path},
+            )
+        included = origin.removesuffix(IGNORE_FILE) + name
+        rules += [Ignored(text, origin=included) for text in _read_lines(str(Path(path).with_name(name)))]
+    return rules
+
+
+def _compile(rules: Sequence[Ignored], *, base: str) -> _Patterns:
+    kept = tuple(rule for rule in rules if rule.rule)
+    try:
+        return _Patterns(base, GitIgnoreSpec.from_lines([rule.rule for rule in kept]), kept)
     except ValueError as exc:
+        origin = kept[0].origin
         raise SnapshotError(
             f"An ignore pattern of {origin} is not valid.", hint=str(exc)[:300], details={"origin": origin}
         ) from exc

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..errors import FileUnreadableError
 from ..models import Excluded
-from .ignore import IGNORE_FILE, OTHER_ENVIRONMENT, Ignored, IgnoreScope, is_environment
+from .ignore import DEFAULT_ORIGIN, IGNORE_FILE, OTHER_ENVIRONMENT, Ignored, IgnoreScope, is_environment
 
 MAX_ENTRIES = 1_000_000
 
@@ -141,7 +141,7 @@ class _Walk:
     def _enter(self, path: str, scope: IgnoreScope, names: frozenset[str]) -> IgnoreScope | None:
         """The scope in a directory with these entries; None when it is another environment."""
         if path and is_environment(names) and not scope.takes_back(path) and path not in self._always_parents:
-            self._tree.excluded.append(Excluded(path=path, rule=OTHER_ENVIRONMENT))
+            self._tree.excluded.append(Excluded(path=path, rule=OTHER_ENVIRONMENT, origin=DEFAULT_ORIGIN))
             return None
         if IGNORE_FILE in names:
             return scope.with_file(path, _path(self._top, path, IGNORE_FILE))
@@ -187,7 +187,7 @@ class _Walk:
     def _leave_out(self, path: str, ignored: Ignored, size: int | None) -> None:
         if ignored.secret:
             self._tree.secrets.append(path)
-        self._tree.excluded.append(Excluded(path=path, rule=ignored.rule, bytes=size))
+        self._tree.excluded.append(Excluded(path=path, rule=ignored.rule, bytes=size, origin=ignored.origin))
 
     def _keep(self, path: str, found: os.stat_result) -> None:
         kind = stat.S_IFMT(found.st_mode)

@@ -6,7 +6,6 @@ import pytest
 
 from jupyterlab_ai_batch.errors import SnapshotError
 from jupyterlab_ai_batch.snapshot.ignore import build_scope
-from jupyterlab_ai_batch.snapshot.secrets import find_secrets
 from jupyterlab_ai_batch.snapshot.walk import Tree, WalkOptions, walk_tree
 
 
@@ -130,6 +129,38 @@ def test_a_bad_pattern_is_an_error_that_names_its_origin(tmp_path):
     assert ".batchignore" in caught.value.message
 
 
+def test_the_origin_of_a_rule_is_named(tmp_path):
+    """Which ignore file, the submission, or the defaults."""
+    make(tmp_path, ".git/config", "a.csv", "sub/b.log", "c.tmp", "d.bak")
+    (tmp_path / ".batchignore").write_text("# comment\n\n*.csv\n#!include:.gitignore\n")
+    (tmp_path / ".gitignore").write_text("*.bak\n")
+    (tmp_path / "sub/.batchignore").write_text("*.log\n")
+    tree = walk(tmp_path, "*.tmp")
+    assert {entry.path: (entry.rule, entry.origin) for entry in tree.excluded} == {
+        ".git": (".git/", "default"),
+        "a.csv": ("*.csv", ".batchignore"),
+        "sub/b.log": ("*.log", "sub/.batchignore"),
+        "c.tmp": ("*.tmp", "this submission"),
+        "d.bak": ("*.bak", ".gitignore"),
+    }
+
+
+def test_included_lines_stand_where_the_include_stands(tmp_path):
+    """Later lines override them; what an included file includes is a comment."""
+    make(tmp_path, "a.log", "b.log", "sub/x", "other/x")
+    (tmp_path / ".batchignore").write_text("*.log\n#!include:.gitignore\n!/b.log\n")
+    (tmp_path / ".gitignore").write_text("!a.log\n/sub/\n#!include:.missing\n")
+    assert files(walk(tmp_path)) == [".batchignore", ".gitignore", "a.log", "b.log", "other/x"]
+
+
+@pytest.mark.parametrize("name", [".missing", "../.gitignore", "/etc/passwd", "", ".."])
+def test_an_include_names_a_file_beside_it(tmp_path, name):
+    """Anything else is an error: left-out rules would ship what the user meant to keep."""
+    (tmp_path / ".batchignore").write_text(f"#!include:{name}\n")
+    with pytest.raises(SnapshotError):
+        walk(tmp_path)
+
+
 def test_a_walk_ends_early_when_over_its_limit(tmp_path):
     """A home with more than the limit is not walked to its end."""
     for number in range(50):
@@ -137,25 +168,3 @@ def test_a_walk_ends_early_when_over_its_limit(tmp_path):
     tree = walk(tmp_path, limit_entries=100)
     assert tree.over
     assert len(tree.entries) < 200
-
-
-@pytest.mark.parametrize(
-    ("kind", "text"),
-    [
-        ("AWS access key", b"key = 'AKIA" + b"ABCDEFGH23456723" + b"'"),
-        ("GitHub token", b"ghp_" + b"a1B2" * 9),
-        ("Hugging Face token", b"hf_" + b"a" * 34),
-        ("private key", b"-----BEGIN RSA PRIVATE " + b"KEY-----"),
-        ("password in a URL", b"postgres://me:hunter22@db/x"),
-        ("Slack token", b"xoxb-123456789012-abc"),
-    ],
-)
-def test_secrets_in_text_are_found_by_line(kind, text):
-    """The line and the kind, nothing else."""
-    assert find_secrets(b"first\nsecond " + text + b"\n") == [(2, kind)]
-
-
-@pytest.mark.parametrize("text", [b"https://example.org/a:b@c", b"task-force-sk-ill", b"AKIA", b"eyJ", b"user@host"])
-def test_ordinary_text_is_no_secret(text):
-    """Things that only resemble one."""
-    assert find_secrets(text) == []
