@@ -16,6 +16,7 @@
     │  ├─ FileUnreadableError            file_unreadable
     │  ├─ FileUnstableError              file_unstable
     │  ├─ SnapshotTooLargeError          snapshot_too_large            413
+    │  ├─ BaseImageError                 base_image_unusable
     │  └─ SnapshotCorruptError           snapshot_corrupt
     │     └─ BlobMissingError            blob_missing
     ├─ StorageError                      storage_failed                507
@@ -150,6 +151,12 @@ class SnapshotTooLargeError(SnapshotError):
     """The work tree is larger than the admin's limit."""
 
     code = "snapshot_too_large"
+
+
+class BaseImageError(SnapshotError):
+    """The base image is for another platform, or of a kind that no other image can be put on."""
+
+    code = "base_image_unusable"
 
 
 class SnapshotCorruptError(SnapshotError):
