@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -21,6 +22,7 @@ from .configuring import default_data_dir, read_traits
 from .errors import BatchError, InvalidSubmissionError, NotebookMissingError
 from .models import CaptureFrom, LogChunk, Submission, SubmissionRequest, SubmissionState
 from .parameters import parse_values
+from .presenting_plan import format_plan
 from .service import SubmissionService
 from .wire import to_json
 
@@ -306,7 +308,8 @@ async def run_snapshot(options: argparse.Namespace) -> int:
     async with open_service(options, root_dir=root_dir) as service:
         if options.dry_run:
             plan = await service.plan(request)
-            _print(to_json(plan) if options.json else presenting.format_plan(plan))
+            columns = shutil.get_terminal_size().columns
+            _print(to_json(plan) if options.json else format_plan(plan, columns=columns))
             return EXIT_OK
         from .compose import capture_order
 

@@ -520,12 +520,32 @@ class SecretFinding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedLayer:
+    """One layer of the environment: a large distribution, or several small ones.
+
+    Attributes:
+        name: The distribution's; ``rest-…`` for the others.
+        bytes: Uncompressed.
+        new: Whether it differs from the last capture's.
+    """
+
+    name: str
+    files: int
+    bytes: int
+    new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotPlan:
     """What a capture would hold, before anything is written.
 
     Attributes:
         capture_from: What ``auto`` resolved to.
         new_bytes: Uncompressed bytes that the index has not seen yet.
+        removed_files: Known to the index, and gone.
+        new: Path (absolute in the environment) and bytes of new or changed files: the heaviest ones.
+        excluded_count: How many there are; ``excluded`` lists the first 200.
+        environment_layers: Heaviest first.
         secrets_excluded: Left out by the default secret rules.
         findings: Captured, but looking like secrets: the user decides.
         heaviest: The ten heaviest directories, relative path and bytes.
@@ -546,6 +566,10 @@ class SnapshotPlan:
     findings: tuple[SecretFinding, ...] = ()
     heaviest: tuple[tuple[str, int], ...] = ()
     warnings: tuple[str, ...] = ()
+    removed_files: int = 0
+    new: tuple[tuple[str, int], ...] = ()
+    excluded_count: int = 0
+    environment_layers: tuple[PlannedLayer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

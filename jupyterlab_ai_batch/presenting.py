@@ -14,7 +14,6 @@ from .models import (
     PreflightCheck,
     Profile,
     QueueReading,
-    SnapshotPlan,
     SnapshotSummary,
     Submission,
     SubmissionState,
@@ -142,27 +141,6 @@ def format_merge(report: MergeReport) -> str:
 def format_output_set(output_set: OutputSet) -> str:
     rows = ((file.change.value, size_words(file.size_bytes), file.path) for file in output_set.files)
     return format_table(("CHANGE", "SIZE", "FILE"), rows)
-
-
-def format_plan(plan: SnapshotPlan) -> str:
-    unchanged = ", unchanged since last time" if plan.environment_unchanged else ""
-    lines = [
-        f"Captured from    {printable(plan.work_root)} ({plan.capture_from.value})",
-        f"Work files       {plan.work_files} files, {size_words(plan.work_bytes)}",
-        f"Work limit       {size_words(plan.limit_bytes)}",
-        f"Environment      {plan.environment_files} files, {size_words(plan.environment_bytes)}{unchanged}",
-        f"To be read       {plan.new_files} files, {size_words(plan.new_bytes)}",
-    ]
-    lines += [f"Heaviest         {size_words(size).rjust(8)}  {printable(path)}" for path, size in plan.heaviest[:5]]
-    lines += [f"Left out         {printable(item.path)} ({printable(item.rule)})" for item in plan.excluded[:20]]
-    lines += [f"... and {len(plan.excluded) - 20} more"] if len(plan.excluded) > 20 else []  # noqa: PLR2004
-    lines += [f"Secret left out  {printable(path)}" for path in plan.secrets_excluded]
-    lines += [
-        f"Looks secret     {printable(found.path)}, line {found.line}: {found.kind} (it is captured)"
-        for found in plan.findings
-    ]
-    lines += [f"Note             {printable(warning)}" for warning in plan.warnings]
-    return "\n".join(lines)
 
 
 def format_snapshot(snapshot: SnapshotSummary) -> str:

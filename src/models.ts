@@ -280,6 +280,16 @@ export interface ISecretFinding {
 }
 
 /**
+ * One layer of the environment: a large distribution, or several small ones.
+ */
+export interface IPlannedLayer {
+  readonly name: string;
+  readonly files: number;
+  readonly bytes: number;
+  readonly new: boolean;
+}
+
+/**
  * What a capture would hold, before anything is written.
  */
 export interface ISnapshotPlan {
@@ -298,6 +308,10 @@ export interface ISnapshotPlan {
   readonly findings: readonly ISecretFinding[];
   readonly heaviest: readonly (readonly [string, number])[];
   readonly warnings: readonly string[];
+  readonly removed_files: number;
+  readonly new: readonly (readonly [string, number])[];
+  readonly excluded_count: number;
+  readonly environment_layers: readonly IPlannedLayer[];
 }
 
 /**

@@ -33,6 +33,7 @@ import {
   type IOutputsSummary,
   type IParameter,
   type IPreflight,
+  type IPlannedLayer,
   type IPreflightCheck,
   type IProfile,
   type IProgress,
@@ -248,6 +249,13 @@ const secretFinding = object<ISecretFinding>({
   kind: text
 });
 
+const plannedLayer = object<IPlannedLayer>({
+  name: text,
+  files: number,
+  bytes: number,
+  new: flag
+});
+
 export const snapshotPlan = object<ISnapshotPlan>({
   capture_from: oneOf<CaptureFrom>(['auto', 'root', 'folder']),
   work_root: text,
@@ -263,7 +271,11 @@ export const snapshotPlan = object<ISnapshotPlan>({
   secrets_excluded: withDefault(array(text), []),
   findings: withDefault(array(secretFinding), []),
   heaviest: withDefault(array(pair(text, number)), []),
-  warnings: withDefault(array(text), [])
+  warnings: withDefault(array(text), []),
+  removed_files: withDefault(number, 0),
+  new: withDefault(array(pair(text, number)), []),
+  excluded_count: withDefault(number, 0),
+  environment_layers: withDefault(array(plannedLayer), [])
 });
 
 export const errorBody = object<IErrorBody>({

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from ..errors import FileUnreadableError, SnapshotError
@@ -12,6 +13,7 @@ from ..models import CaptureRequest, Excluded, SecretFinding, SnapshotPlan
 from .environment_layers import environment_key
 from .index import IndexedFile, SignatureIndex
 from .layers import Comparison, compare
+from .plan_environment import plan_layers
 from .reading import FileReader, UnstableFileError, VanishedFileError
 from .roots import CaptureRoots, choose_work_tree, walk_environment
 from .secrets import MAX_SCANNED_BYTES, find_secrets, is_scanned
@@ -20,8 +22,13 @@ from .walk import Tree
 from .work_layers import work_key
 
 MAX_LISTED = 200
+MAX_NEW = 20
 MAX_SCANNED_FILES = 5000
 MAX_NOTEBOOK_BYTES = 8 << 20
+
+UNREADABLE = "you are not allowed to read it"
+UNSTABLE = "it keeps changing while it is read"
+RESERVED = "a name that begins with .wh. cannot be stored"
 
 
 def plan_snapshot(request: CaptureRequest, *, index: SignatureIndex, clock: Callable[[], datetime]) -> SnapshotPlan:
@@ -34,75 +41,120 @@ def plan_snapshot(request: CaptureRequest, *, index: SignatureIndex, clock: Call
     """
     roots, tree = choose_work_tree(request, stop_at_limit=False)
     entries, reserved = split_reserved_names(tree.entries)
-    known = index.load_tree(work_key(roots.work_root)).files
-    work = compare(entries, known)
-    environment = walk_environment(roots)
-    environment_known = index.load_tree(environment_key(roots.environment_roots)).files
-    environment_changes = compare(environment, environment_known)
-    fresh_work = _new_sizes(entries, work)
-    fresh_environment = _new_sizes(environment, environment_changes)
-    reader = FileReader(now_ns=lambda: int(clock().timestamp() * 10**9))
+    work = _Part(entries, index.load_tree(work_key(roots.work_root)).files)
+    environment = _Part(walk_environment(roots), index.load_tree(environment_key(roots.environment_roots)).files)
+    look = _Look(work, roots, FileReader(now_ns=lambda: int(clock().timestamp() * 10**9)))
+    findings = look.find_secrets()
+    excluded = _excluded(tree, reserved, look)
+    fresh = [*work.fresh(), *((f"/{path}", size) for path, size in environment.fresh())]
     return SnapshotPlan(
         capture_from=roots.capture_from,
         work_root=roots.work_root,
-        work_files=_count(entries),
+        work_files=work.count(),
         work_bytes=tree.bytes,
-        environment_files=_count(environment),
-        environment_bytes=_bytes(environment),
-        new_files=len(fresh_work) + len(fresh_environment),
-        new_bytes=sum(fresh_work) + sum(fresh_environment),
-        environment_unchanged=bool(environment_known)
-        and not environment_changes.changed
-        and not environment_changes.removed,
+        environment_files=environment.count(),
+        environment_bytes=environment.bytes(),
+        new_files=len(fresh),
+        new_bytes=sum(size for _, size in fresh),
+        environment_unchanged=bool(environment.known) and not environment.differs,
         limit_bytes=request.limit_bytes,
-        excluded=_excluded(tree, reserved),
+        excluded=tuple(excluded[:MAX_LISTED]),
         secrets_excluded=tuple(sorted(tree.secrets)[:MAX_LISTED]),
-        findings=_findings(roots, entries, work, known, reader),
+        findings=findings,
         heaviest=heaviest_directories(entries),
-        warnings=_warnings(request, roots, tree),
+        warnings=_warnings(request, roots, tree, look),
+        removed_files=work.count_removed() + environment.count_removed(),
+        new=tuple(sorted(fresh, key=lambda item: (-item[1], item[0]))[:MAX_NEW]),
+        excluded_count=len(excluded),
+        environment_layers=plan_layers(environment.entries, environment.known, environment.comparison, roots),
     )
 
 
-def _new_sizes(entries: Mapping[str, os.stat_result], comparison: Comparison) -> list[int]:
-    """Sizes of the files that the index has not seen as they are now."""
-    found = (entries[path] for path in comparison.changed)
-    return [entry.st_size for entry in found if stat.S_ISREG(entry.st_mode)]
+@dataclass(slots=True)
+class _Part:
+    """The work tree or the environment beside what the index knows of it."""
+
+    entries: Mapping[str, os.stat_result]
+    known: Mapping[str, IndexedFile]
+    comparison: Comparison = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.comparison = compare(self.entries, self.known)
+
+    @property
+    def differs(self) -> bool:
+        return bool(self.comparison.changed or self.comparison.removed)
+
+    def fresh(self) -> Iterator[tuple[str, int]]:
+        """Files that the index has not seen as they are now, with their sizes."""
+        found = ((path, self.entries[path]) for path in self.comparison.changed)
+        return ((path, entry.st_size) for path, entry in found if stat.S_ISREG(entry.st_mode))
+
+    def count(self) -> int:
+        return sum(not stat.S_ISDIR(found.st_mode) for found in self.entries.values())
+
+    def count_removed(self) -> int:
+        return sum(not stat.S_ISDIR(self.known[path].mode) for path in self.comparison.removed)
+
+    def bytes(self) -> int:
+        return sum(found.st_size for found in self.entries.values() if stat.S_ISREG(found.st_mode))
 
 
-def _findings(
-    roots: CaptureRoots,
-    entries: Mapping[str, os.stat_result],
-    comparison: Comparison,
-    known: Mapping[str, IndexedFile],
-    reader: FileReader,
-) -> tuple[SecretFinding, ...]:
-    """What the last capture found in files that are unchanged, and what new or changed ones show."""
-    unchanged = {path: known[path] for path in (*comparison.same, *comparison.suspect)}
-    found = findings_of(unchanged)
-    fresh = [path for path in comparison.changed if _is_worth_scanning(path, entries[path])]
-    for path in sorted(fresh, key=lambda path: (not path.endswith(".ipynb"), path))[:MAX_SCANNED_FILES]:
+@dataclass(slots=True)
+class _Look:
+    """Looks into new and changed files of the work tree, and notes the ones that cannot be read."""
+
+    work: _Part
+    roots: CaptureRoots
+    reader: FileReader
+    unreadable: list[str] = field(default_factory=list)
+    unstable: list[str] = field(default_factory=list)
+
+    def find_secrets(self) -> tuple[SecretFinding, ...]:
+        """What the last capture found in files that are unchanged, and what new or changed ones show."""
+        comparison = self.work.comparison
+        unchanged = {path: self.work.known[path] for path in (*comparison.same, *comparison.suspect)}
+        found = findings_of(unchanged)
+        scanned = 0
+        for path, size in sorted(self.work.fresh(), key=lambda item: (not item[0].endswith(".ipynb"), item[0])):
+            if not os.access(self._absolute(path), os.R_OK, effective_ids=True):
+                self.unreadable.append(path)
+            elif size <= _limit_bytes(path) and scanned < MAX_SCANNED_FILES:
+                scanned += 1
+                found += [SecretFinding(path=path, line=line, kind=kind) for line, kind in self._scan(path)]
+        return tuple(sorted(found, key=lambda finding: (finding.path, finding.line))[:MAX_LISTED])
+
+    def _scan(self, path: str) -> list[tuple[int, str]]:
         try:
-            data = reader.read(os.path.join(roots.work_root, path)).data or b""
-        except (UnstableFileError, VanishedFileError, FileUnreadableError, SnapshotError):
-            continue
-        if is_scanned(path, data):
-            found += [SecretFinding(path=path, line=line, kind=kind) for line, kind in find_secrets(data)]
-    return tuple(sorted(found, key=lambda finding: (finding.path, finding.line))[:MAX_LISTED])
+            data = self.reader.read(self._absolute(path)).data or b""
+        except UnstableFileError:
+            self.unstable.append(path)
+            return []
+        except (VanishedFileError, FileUnreadableError, SnapshotError):
+            return []
+        return find_secrets(data) if is_scanned(path, data) else []
+
+    def _absolute(self, path: str) -> str:
+        return os.path.join(self.roots.work_root, path)
 
 
-def _is_worth_scanning(path: str, found: os.stat_result) -> bool:
-    limit = MAX_NOTEBOOK_BYTES if path.endswith(".ipynb") else MAX_SCANNED_BYTES
-    return stat.S_ISREG(found.st_mode) and found.st_size <= limit
+def _limit_bytes(path: str) -> int:
+    return MAX_NOTEBOOK_BYTES if path.endswith(".ipynb") else MAX_SCANNED_BYTES
 
 
-def _excluded(tree: Tree, reserved: list[str]) -> tuple[Excluded, ...]:
-    """The largest first, then directories, which are not measured."""
-    reserved_names = [Excluded(path=path, rule="a name that begins with .wh. cannot be stored") for path in reserved]
+def _excluded(tree: Tree, reserved: list[str], look: _Look) -> list[Excluded]:
+    """What no pattern explains first, then directories, which are not measured, then the largest."""
+    causes = [
+        *((path, RESERVED) for path in reserved),
+        *((path, UNREADABLE) for path in (*tree.unreadable, *look.unreadable)),
+        *((path, UNSTABLE) for path in look.unstable),
+        *tree.skipped,
+    ]
     ordered = sorted(tree.excluded, key=lambda entry: (entry.bytes is not None, -(entry.bytes or 0), entry.path))
-    return tuple([*reserved_names, *ordered][:MAX_LISTED])
+    return [*(Excluded(path=path, rule=cause) for path, cause in causes), *ordered]
 
 
-def _warnings(request: CaptureRequest, roots: CaptureRoots, tree: Tree) -> tuple[str, ...]:
+def _warnings(request: CaptureRequest, roots: CaptureRoots, tree: Tree, look: _Look) -> tuple[str, ...]:
     warnings = [*roots.warnings, *tree_warnings(tree)]
     if tree.over or tree.bytes > request.limit_bytes:
         warnings.insert(
@@ -110,13 +162,6 @@ def _warnings(request: CaptureRequest, roots: CaptureRoots, tree: Tree) -> tuple
             f"{roots.work_root} holds more than the {request.limit_bytes / 1e9:.1f} GB that a snapshot may have:"
             " leave out large files with lines in .batchignore.",
         )
-    warnings += [f"{path} cannot be read: leave it out, or change its permissions." for path in tree.unreadable[:10]]
+    unreadable = [*tree.unreadable, *look.unreadable]
+    warnings += [f"{path} cannot be read: leave it out, or change its permissions." for path in unreadable[:10]]
     return tuple(warnings)
-
-
-def _count(entries: Mapping[str, os.stat_result]) -> int:
-    return sum(not stat.S_ISDIR(found.st_mode) for found in entries.values())
-
-
-def _bytes(entries: Mapping[str, os.stat_result]) -> int:
-    return sum(found.st_size for found in entries.values() if stat.S_ISREG(found.st_mode))
