@@ -11,7 +11,7 @@ from ..errors import FileUnreadableError
 from ..models import Excluded
 from .ignore import DEFAULT_ORIGIN, IGNORE_FILE, OTHER_ENVIRONMENT, Ignored, IgnoreScope, is_environment
 
-MAX_ENTRIES = 1_000_000
+MAX_ENTRIES = 2_000_000
 
 _TYPE_MASK = 0o170000
 
