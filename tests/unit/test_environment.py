@@ -9,7 +9,7 @@ import pytest
 
 from jupyterlab_ai_batch.errors import KernelUnknownError
 from jupyterlab_ai_batch.snapshot.environment import describe_environment
-from jupyterlab_ai_batch.snapshot.environment_groups import OWN_LAYER_BYTES, assign_groups
+from jupyterlab_ai_batch.snapshot.environment_groups import LOCAL, OTHER, OWN_LAYER_BYTES, assign_groups
 
 
 @pytest.fixture
@@ -75,27 +75,123 @@ def test_a_kernel_whose_program_does_not_run_is_refused(kernels, tmp_path, progr
         describe_environment("broken", kernel_dirs=[str(kernels)])
 
 
+SITE = "v/lib/python3.11/site-packages"
+
+
+def groups_of(sizes, records, *, sources=(), prefixes=("/v",)):
+    """Layer names by path; files named in ``records`` have that content, and every path is written without SITE/."""
+    sizes = {path.replace("S/", f"{SITE}/", 1): size for path, size in sizes.items()}
+    contents = {path.replace("S/", f"{SITE}/", 1): content.encode() for path, content in records.items()}
+    groups = assign_groups(
+        {**sizes, **dict.fromkeys(contents, 10)},
+        sources=sources,
+        prefixes=prefixes,
+        read=lambda path: contents.get(path, b""),
+    )
+    return {path.replace(f"{SITE}/", "S/", 1): group for path, group in groups.items()}
+
+
 def test_large_distributions_have_layers_of_their_own():
-    """By RECORD, with compiled files following their sources; the rest is in buckets."""
-    site = "v/lib/python3.11/site-packages"
+    """What came with them; what was made of them is kept apart, and small ones share buckets."""
     sizes = {
-        f"{site}/big/core.so": OWN_LAYER_BYTES,
-        f"{site}/big/__pycache__/m.cpython-311.pyc": 10,
-        f"{site}/big/m.py": 10,
-        f"{site}/big-1.0.dist-info/RECORD": 10,
-        f"{site}/small/x.py": 10,
-        "v/src/mod.py": 10,
+        "S/big/core.so": OWN_LAYER_BYTES,
+        "S/big/__pycache__/m.cpython-311.pyc": OWN_LAYER_BYTES,
+        "S/big/m.py": 10,
+        "S/big/cache.bin": 10,
+        "S/big/weights.bin": OWN_LAYER_BYTES,
+        "S/big-1.0.dist-info/METADATA": 10,
+        "S/big-1.0.dist-info/INSTALLER": 4,
+        "S/small/x.py": 10,
+        "v/bin/big": 200,
+        "v/bin/big-program": 10**6,
+        "v/pyvenv.cfg": 10,
     }
-    record = b"big/core.so,,\nbig/m.py,,\nbig-1.0.dist-info/RECORD,,\n"
-    groups = assign_groups(sizes, sources=["/v/src"], prefixes=["/v"], read=lambda _path: record)
-    assert {path for path, group in groups.items() if group == "big"} == set(list(sizes)[:4])
-    assert groups[f"{site}/small/x.py"].startswith("rest-")
-    assert groups["v/src/mod.py"] == "sources"
+    files = ("big/core.so", "big/m.py", "../../../bin/big", "../../../bin/big-program")
+    dist = ("big-1.0.dist-info/METADATA", "big-1.0.dist-info/INSTALLER", "big-1.0.dist-info/RECORD")
+    record = "".join(f"{file},,\n" for file in (*files, *dist))
+    groups = groups_of(sizes, {"S/big-1.0.dist-info/RECORD": record})
+    own = {"S/big/core.so", "S/big/m.py", "S/big-1.0.dist-info/METADATA", "v/bin/big-program"}
+    assert {path for path, group in groups.items() if group == "big"} == own
+    local = {
+        "S/big/cache.bin",
+        "S/big-1.0.dist-info/INSTALLER",
+        "S/big-1.0.dist-info/RECORD",
+        "v/bin/big",
+        "v/pyvenv.cfg",
+    }
+    assert {path for path, group in groups.items() if group == LOCAL} == local
+    assert groups["S/big/__pycache__/m.cpython-311.pyc"].startswith("compiled-")
+    assert groups["S/small/x.py"].startswith("rest-")
+    assert groups["S/big/weights.bin"] == OTHER
+
+
+def test_a_layer_depends_on_its_distribution_only():
+    """Another package, or another one's version, moves nothing; nor does the order of the walk."""
+    sizes = {"S/big/core.so": OWN_LAYER_BYTES, "S/one/x.py": 10, "S/one/__pycache__/x.cpython-311.pyc": 10}
+    records = {"S/big-1.dist-info/RECORD": "big/core.so,,\n", "S/one-1.dist-info/RECORD": "one/x.py,,\n"}
+    before = groups_of(sizes, records)
+    more = {**sizes, "S/two/core.so": 3 * OWN_LAYER_BYTES, "S/big/new.py": 10**6}
+    records = {
+        "S/two-1.dist-info/RECORD": "two/core.so,,\n",
+        "S/one-1.dist-info/RECORD": "one/x.py,,\n",
+        "S/big-2.dist-info/RECORD": "big/core.so,,\nbig/new.py,,\n",
+    }
+    after = groups_of(dict(reversed(more.items())), records)
+    assert {path: after[path] for path in sizes} == {path: before[path] for path in sizes}
+
+
+def test_another_prefix_keeps_to_itself():
+    """A user's own site-packages change often: the layers of the shared environment must not."""
+    user = "home/u/.local/lib/python3.11/site-packages"
+    sizes = {
+        "S/big/core.so": 2 * OWN_LAYER_BYTES,
+        f"{user}/big/core.so": OWN_LAYER_BYTES,
+        f"{user}/tiny/x.py": 10,
+        f"{user}/tiny/__pycache__/x.cpython-311.pyc": 10,
+    }
+    groups = groups_of(sizes, {}, prefixes=("/v", f"/{user}"))
+    assert list(groups.values()) == ["big", f"big (/{user})", OTHER, OTHER]
+
+
+def test_the_standard_library_is_a_package():
+    """Where no package manager owns it."""
+    sizes = {"v/lib/python3.11/os.py": OWN_LAYER_BYTES, "v/lib/python3.11/__pycache__/os.cpython-311.pyc": 10}
+    groups = groups_of(sizes, {})
+    assert groups["v/lib/python3.11/os.py"] == "python"
+    assert groups["v/lib/python3.11/__pycache__/os.cpython-311.pyc"].startswith("compiled-")
+
+
+def test_what_pip_left_behind_is_no_package():
+    """Half-removed distributions, renamed by pip."""
+    assert groups_of({"S/~umpy/core.so": OWN_LAYER_BYTES}, {})["S/~umpy/core.so"] == OTHER
+
+
+def test_conda_packages_are_as_conda_meta_says():
+    """Their files inside and outside site-packages; conda's own records, and the scripts it writes, are local."""
+    libtorch = {
+        "name": "LibTorch",
+        "files": ["lib/libtorch.so", "S/torch/__init__.py".replace("S/", f"{SITE}/")[2:], "bin/torchrun"],
+        "paths_data": {"paths": [{"_path": "bin/torchrun", "path_type": "unix_python_entry_point"}]},
+    }
+    records = {
+        "v/conda-meta/libtorch-2.json": json.dumps(libtorch),
+        "v/conda-meta/broken.json": "[",
+        "S/torch-2.dist-info/RECORD": "torch/__init__.py,,\n",
+    }
+    sizes = {
+        "v/lib/libtorch.so": OWN_LAYER_BYTES,
+        "S/torch/__init__.py": 10,
+        "v/bin/torchrun": 10,
+        "v/conda-meta/history": 10,
+    }
+    groups = groups_of(sizes, records)
+    own = {"v/lib/libtorch.so", "S/torch/__init__.py"}
+    assert {path for path, group in groups.items() if group == "libtorch"} == own
+    assert {path for path, group in groups.items() if group == LOCAL} == {*sizes, *records} - own
 
 
 def test_a_prefix_inside_a_source_directory_is_not_source():
     """A checkout with its .venv inside: an edit must not rewrite the packages."""
-    sizes = {"code/mod.py": 1, "code/.venv/lib/x.py": 1}
-    groups = assign_groups(sizes, sources=["/code"], prefixes=["/code/.venv"], read=lambda _path: b"")
-    assert groups["code/mod.py"] == "sources"
-    assert groups["code/.venv/lib/x.py"].startswith("rest-")
+    sizes = {"code/mod.py": 1, "code/.venv/lib/x.so": OWN_LAYER_BYTES}
+    groups = groups_of(sizes, {}, sources=["/code"], prefixes=["/code/.venv"])
+    assert groups == {"code/mod.py": "sources", "code/.venv/lib/x.so": OTHER}
