@@ -462,6 +462,7 @@ class EnvironmentDescription:
         executable: Absolute path of the interpreter; None for a kernel that is not Python.
         prefix: ``sys.prefix``; None for a kernel that is not Python.
         prefixes: Directories to capture: prefix, user site, kernelspec directory outside them.
+        apart: Directories inside prefixes that are not the environment's: conda's package cache, other environments.
         editable_sources: Source directories of editable installs.
     """
 
@@ -469,6 +470,7 @@ class EnvironmentDescription:
     executable: Path | None
     prefix: Path | None
     prefixes: tuple[Path, ...] = ()
+    apart: tuple[Path, ...] = ()
     editable_sources: tuple[Path, ...] = ()
     python_version: str | None = None
 

@@ -94,6 +94,7 @@ def describe_environment(kernel_name: str, *, kernel_dirs: Sequence[str] | None 
         executable=Path(answer["executable"]),
         prefix=Path(answer["prefix"]),
         prefixes=prefixes,
+        apart=_apart(Path(answer["prefix"])),
         editable_sources=tuple(source for source in _outermost(sources) if not _is_below_any(source, prefixes)),
         python_version=answer["version"],
     )
@@ -169,6 +170,13 @@ def _prefix_parts(answer: Mapping[str, Any]) -> list[Path]:
         parts = [Path(answer["stdlib"]), prefix / "bin", prefix / "share/jupyter", prefix / "etc/jupyter"]
         return [path for path in parts if path.is_dir()]
     return [prefix]
+
+
+def _apart(prefix: Path) -> tuple[Path, ...]:
+    """What lies in the prefix of conda's base environment and is not part of it."""
+    if not (prefix / "conda-meta").is_dir():
+        return ()
+    return tuple(path for path in (prefix / "envs", prefix / "pkgs") if path.is_dir())
 
 
 def _user_site(answer: Mapping[str, Any]) -> list[Path]:

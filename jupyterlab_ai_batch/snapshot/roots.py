@@ -74,7 +74,7 @@ def resolve_roots(request: CaptureRequest, capture_from: CaptureFrom) -> Capture
     root = os.path.realpath(request.root_dir)
     if capture_from is not CaptureFrom.ROOT or not is_below(notebook, root):
         capture_from, root = CaptureFrom.FOLDER, folder
-    never = frozenset({*(os.path.realpath(path) for path in request.never), *_SYSTEM})
+    never = frozenset({*map(os.path.realpath, (*request.never, *request.environment.apart)), *_SYSTEM})
     prefixes = _prefixes(request, root)
     sources, warnings = _sources(request, root, prefixes)
     return CaptureRoots(

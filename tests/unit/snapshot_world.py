@@ -56,8 +56,8 @@ class World:
             editable_sources=changes.pop("editable_sources", ()),
             python_version="3.11.0",
         )
-        values = {"root_dir": self.home, "notebook": self.notebook, "never": (self.data,), **changes}
-        return CaptureRequest(environment=environment, **values)
+        values = {"root_dir": self.home, "notebook": self.notebook, "never": (self.data,), "environment": environment}
+        return CaptureRequest(**{**values, **changes})
 
     def capture(self, tag: str = "snapshot-1", on_unstable="fail", progress=None, **changes) -> SnapshotSummary:
         with SignatureIndex(self.data / "index.db") as index:

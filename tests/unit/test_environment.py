@@ -48,6 +48,16 @@ def test_the_kernels_own_prefix_is_described(kernels, tmp_path):
     assert found.executable == tmp_path / "v/bin/python"
 
 
+def test_condas_package_cache_and_other_environments_are_apart(kernels, tmp_path):
+    """They lie in the prefix of its base environment."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "v")], check=True)
+    add_kernel(kernels, "venv", [str(tmp_path / "v/bin/python"), "-m", "ipykernel_launcher"])
+    (tmp_path / "v/pkgs").mkdir()
+    assert describe_environment("venv", kernel_dirs=[str(kernels)]).apart == ()
+    (tmp_path / "v/conda-meta").mkdir()
+    assert describe_environment("venv", kernel_dirs=[str(kernels)]).apart == (tmp_path / "v/pkgs",)
+
+
 def test_a_kernel_that_is_not_python_has_only_its_kernelspec(kernels):
     """No interpreter to ask."""
     add_kernel(kernels, "sh", ["/bin/sh", "-c", "exit"], language="bash")

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
 import time
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -144,3 +146,71 @@ def test_another_package_leaves_the_large_ones_alone(machine, reference):
     machine.install("heavy", "base")
     layers = machine.layers("fewer")
     assert layers["heavy"] == reference["heavy"]
+
+
+class CondaPrefix:
+    """A conda base environment, as one user's conda leaves it: linked packages, their records, a cache, a history."""
+
+    def __init__(self, prefix: Path, user: str, installed_at: int) -> None:
+        self.prefix, self.user, self.installed_at = prefix, user, installed_at
+        shutil.rmtree(prefix, ignore_errors=True)
+        cache = self.write(f"pkgs/leftover-of-{user}.conda", user.encode())
+        self.write("envs/other/bin/python", user.encode())
+        self.write("conda-meta/history", f"==> {installed_at} <==\n# cmd: /home/{user}/conda install\n".encode())
+        self.write("conda-meta/state", user.encode())
+        self.write(".condarc", f"pkgs_dirs: [{cache}]".encode())
+        self.write(f"lib/gone-{user}.so.c~", user.encode())
+        stdlib = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}"
+        self.add(
+            "python",
+            {f"{stdlib}/os.py": b"import sys\n", "lib/libpython.so": LARGE, "bin/python": b"\x7fELF"},
+            old=True,
+        )
+        self.add("mkl", {"lib/libmkl_core.so": LARGE, "etc/mkl.conf": f"prefix={prefix}\n".encode()}, old=True)
+        self.add("noarch-tool", {f"{SITE}/tool/__init__.py": b"def main(): ...\n"}, script="bin/tool")
+
+    def write(self, path: str, content: bytes, *, mtime: int | None = None) -> Path:
+        target = self.prefix / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        os.utime(target, (mtime or self.installed_at,) * 2)
+        return target
+
+    def add(self, name: str, files: dict[str, bytes], *, script: str = "", old: bool = False) -> None:
+        """A package; with the times of its archive when ``old``, else those of its installation (noarch)."""
+        paths = []
+        for path, content in files.items():
+            source = self.write(path, content, mtime=1_600_000_000 if old else None)
+            paths.append({"_path": path, "path_type": "hardlink", "sha256": hashlib.sha256(content).hexdigest()})
+            if path.endswith(".py"):
+                compiled = Path(py_compile.compile(str(source), doraise=True))
+                paths.append({"_path": str(compiled.relative_to(self.prefix)), "path_type": "pyc_file"})
+        if script:
+            self.write(script, f"#!{self.prefix}/bin/python\n".encode()).chmod(0o755)
+            paths.append({"_path": script, "path_type": "unix_python_entry_point"})
+        record = {
+            "name": name,
+            "files": [path["_path"] for path in paths],
+            "paths_data": {"paths": paths, "paths_version": 1},
+            "extracted_package_dir": f"/home/{self.user}/.conda/pkgs/{name}-1-0",
+            "requested_spec": name if self.user == "alice" else "",
+        }
+        self.write(f"conda-meta/{name}-1-0.json", json.dumps(record).encode())
+
+
+def test_the_same_conda_packages_are_the_same_layers(tmp_path):
+    """Whoever installed them: only conda's own notes differ, and neither its cache nor other environments are taken."""
+    found = []
+    for user, installed_at in (("alice", 1_700_000_000), ("bob", 1_750_000_000)):
+        made = CondaPrefix(tmp_path / "conda", user, installed_at)
+        world = World(tmp_path / user)
+        world.prefix = made.prefix
+        request = replace(world.request().environment, apart=(made.prefix / "envs", made.prefix / "pkgs"))
+        digest = world.capture(environment=request).digest
+        (mount,) = world.materialise(digest).mounts
+        assert sorted(path.name for path in mount.source.iterdir()) == [".condarc", "bin", "conda-meta", "etc", "lib"]
+        image = read_image(world.store, digest)
+        found.append({layer.name: layer.digest for layer in image.with_role(LayerRole.ENVIRONMENT)})
+    alice, bob = found
+    assert {"mkl", "python"} < alice.keys()
+    assert different(alice, bob) == {"local"}
