@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from ..errors import BlobMissingError, SnapshotCorruptError, StorageError
+from .mentions import mentioned
 from .port import INDEX_MEDIA_TYPE, BlobStore, Descriptor
 from .storage import check_owner, ensure_private_directory, locked, replace_file, storage_errors, sync_directory
 
@@ -127,7 +128,7 @@ class ImageLayout:
         digest, size = self.put_blob(manifest)
         descriptor = {"mediaType": media_type, "digest": digest, "size": size, "annotations": {REF_NAME: tag}}
         with storage_errors(self.path), locked(self.path / "lock"):
-            missing = [mentioned for mentioned in _mentioned(manifest) if not self._blob_path(mentioned).exists()]
+            missing = [found.digest for found in mentioned(manifest) if not self._blob_path(found.digest).exists()]
             if missing:
                 raise BlobMissingError(missing)
             kept = [entry for entry in self._read_index() if _tag_of(entry) != tag]
@@ -193,7 +194,7 @@ class ImageLayout:
             live.add(name)
             if media_type.endswith(("manifest.v1+json", "index.v1+json")):
                 content = self.read_blob(digest, limit_bytes=MAX_MANIFEST_BYTES)
-                waiting.extend(_mentioned_with_type(content))
+                waiting.extend((found.digest, found.media_type) for found in mentioned(content))
         return live
 
     def _blob_path(self, digest: str) -> Path:
@@ -342,17 +343,3 @@ def _tag_of(entry: dict[str, Any]) -> str | None:
     annotations = entry.get("annotations")
     tag = annotations.get(REF_NAME) if isinstance(annotations, dict) else None
     return tag if isinstance(tag, str) else None
-
-
-def _mentioned(manifest: bytes) -> list[str]:
-    return [digest for digest, _ in _mentioned_with_type(manifest)]
-
-
-def _mentioned_with_type(manifest: bytes) -> list[tuple[str, str]]:
-    """(digest, media type) of every descriptor in an image manifest or index."""
-    try:
-        parsed = json.loads(manifest)
-        descriptors = [parsed.get("config"), *parsed.get("layers", ()), *parsed.get("manifests", ())]
-        return [(str(entry["digest"]), str(entry.get("mediaType", ""))) for entry in descriptors if entry is not None]
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise SnapshotCorruptError("A stored manifest is not a manifest.") from exc

@@ -1,0 +1,76 @@
+"""One repository of a registry: its paths, its requests, and what is known to be in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import SnapshotCorruptError
+from .authentication import Scope
+from .reference import is_digest
+from .transport import NOT_FOUND, OK, Answer, Body, Transport
+
+SIZE_UNKNOWN = -1
+
+
+class Repository:
+    """Requests within ``name``.
+
+    Attributes:
+        present: Digests that the registry has said to have.
+    """
+
+    def __init__(self, transport: Transport, name: str) -> None:
+        self.transport = transport
+        self.name = name
+        self.present: set[str] = set()
+        self._actions = "pull"
+
+    def path(self, rest: str) -> str:
+        return f"/v2/{self.name}/{rest}"
+
+    def will_push(self) -> None:
+        """Ask for the right to push along with everything: one token then does for all."""
+        self._actions = "pull,push"
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        actions: str | None = None,
+        mount_from: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+        repeat: bool = True,
+    ) -> Answer:
+        """See Transport.request; ``url`` as ``path`` gives it, or where the registry said."""
+        scope = Scope(self.name, actions or self._actions, mount_from)
+        return self.transport.request(method, url, scope=scope, headers=headers, body=body, repeat=repeat)
+
+    def blob_size(self, digest: str) -> int | None:
+        """Bytes of a blob, SIZE_UNKNOWN, or None where it is not there. Asking keeps it from garbage collection."""
+        check_digest(digest)
+        return self.head(self.path(f"blobs/{digest}"), digest)
+
+    def head(self, path: str, digest: str, headers: Mapping[str, str] | None = None) -> int | None:
+        answer = self.request("HEAD", path, headers=headers)
+        answer.close()
+        if answer.status == NOT_FOUND:
+            self.present.discard(digest)
+            return None
+        if answer.status != OK:
+            raise self.transport.error(answer, "say what it has")
+        self.check_claim(answer, digest)
+        self.present.add(digest)
+        return SIZE_UNKNOWN if answer.length is None else answer.length
+
+    def check_claim(self, answer: Answer, digest: str) -> None:
+        """Refuse an answer that names its content otherwise."""
+        claimed = answer.header("Docker-Content-Digest")
+        if claimed is not None and claimed.startswith("sha256:") and claimed != digest:
+            raise self.transport.nonsense("it names another digest than that of the content")
+
+
+def check_digest(digest: str) -> None:
+    if not is_digest(digest):
+        raise SnapshotCorruptError("A stored reference is not a digest.", details={"digest": digest[:80]})
