@@ -3,10 +3,11 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.10 python3; 
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then echo $$p; break; fi; done)
 VENV_PYTHON := .venv/bin/python
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 
-.PHONY: help setup setup-browser demo test lab lint format docs bench dist clean
+.PHONY: help setup setup-browser demo test lab lint format docs bench bench-jobs bench-snapshot bench-scale dist clean
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
 setup: ## Python environment, front-end build, isolation
 	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer is needed." >&2; exit 1; }
@@ -34,9 +35,21 @@ format: setup ## format Python and TypeScript
 docs: setup ## regenerate docs/performance.md and the reference tables from the sources
 	@$(VENV_PYTHON) tools/write_docs.py
 
-bench: setup ## measure against jupyter-scheduler (about 20 minutes) and regenerate docs/performance.md
+bench: bench-jobs bench-snapshot bench-scale ## measure everything (about an hour) and regenerate docs/performance.md
+
+bench-jobs: setup ## measure against jupyter-scheduler (about 20 minutes)
 	@$(VENV_PYTHON) benchmarks/local.py --json benchmarks/results/local.json
 	@cp benchmarks/results/local.json docs/performance.json
+	@$(VENV_PYTHON) tools/write_docs.py
+
+bench-snapshot: setup ## measure snapshots against restic and borg (about 20 minutes)
+	@$(VENV_PYTHON) benchmarks/snapshot.py --json benchmarks/results/snapshot.json
+	@cp benchmarks/results/snapshot.json docs/snapshot-performance.json
+	@$(VENV_PYTHON) tools/write_docs.py
+
+bench-scale: setup ## measure snapshots of up to a million files (about 10 minutes)
+	@$(VENV_PYTHON) benchmarks/snapshot_scale.py --json benchmarks/results/scale.json
+	@cp benchmarks/results/scale.json docs/snapshot-scale.json
 	@$(VENV_PYTHON) tools/write_docs.py
 
 dist: setup ## sdist, and a wheel from it, in dist/

@@ -29,10 +29,10 @@ from typing import Any
 import product
 import rival
 import workloads
+from machine import describe_machine
 from servers import JupyterServer, home_environment
 
 POLL_S = 0.1
-GIBIBYTE = 1024**3
 TREE_FILES = 1024
 NOTEBOOK = "benchmark.ipynb"
 
@@ -173,22 +173,6 @@ def measure_loop(scratch: Path, rounds: int) -> dict[str, Any]:
     product.end_worker(scratch / "d/home")
     shutil.rmtree(scratch / "d")
     return result
-
-
-def describe_machine() -> dict[str, Any]:
-    """What the figures depend on; no names."""
-    cpu = "unknown CPU"
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        found = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        cpu = found[0] if found else cpu
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "memory_gib": round(memory / GIBIBYTE),
-        "system": f"{platform.system()} {platform.release().split('-')[0]}",
-    }
 
 
 def versions(venv: Path) -> dict[str, str]:

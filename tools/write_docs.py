@@ -1,6 +1,6 @@
 """Write the parts of ``docs/`` that repeat what the code says; ``tests/unit/test_docs.py`` fails when they differ.
 
-Whole page: performance.md, from performance.json (``make bench``). Sections between ``<!-- begin: NAME -->`` and
+Whole: performance.md with its charts, from the figures of ``make bench``. Sections between ``<!-- begin: NAME -->`` and
 ``<!-- end: NAME -->``: commands and options, traits, user settings, REST calls.
 """
 
@@ -10,9 +10,11 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+
+import performance
+from tables import table
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -29,11 +31,6 @@ def replace_section(page: str, name: str, content: str) -> str:
     if not pattern.search(page):
         raise ValueError(f"no section {name}")
     return pattern.sub(lambda found: f"{found[1]}{content.strip()}\n{found[2]}", page)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 # --- commands -----------------------------------------------------------------------------------------------------
@@ -119,132 +116,6 @@ def route_reference() -> str:
     return table(["call", "what it does"], rows)
 
 
-# --- performance --------------------------------------------------------------------------------------------------
-
-
-def ms(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms" if seconds < 0.1 else f"{seconds * 1000:.0f} ms"  # noqa: PLR2004
-
-
-def verdict(*, met: bool) -> str:
-    return "met" if met else "**missed**"
-
-
-def round_trip_section(figures: dict[str, Any]) -> str:
-    base = figures["execute"]["median_s"]
-    limit = base * 1.05 + 2
-    names = {"execute": "`jupyter execute`", "ours": "this extension", "theirs": "jupyter-scheduler"}
-    rows = [
-        [text, f"{figures[name]['median_s']:.2f} s", f"{figures[name]['median_s'] - base:+.2f} s"]
-        for name, text in names.items()
-    ]
-    met = verdict(met=figures["ours"]["median_s"] <= limit)
-    return (
-        "## A repeated Submission, from submit to finished\n\n"
-        f"A notebook that computes for {figures['notebook_s']:.0f} s, same kernel everywhere, median of "
-        f"{figures['ours']['count']} interleaved runs. Ours includes the capture (of a known environment), "
-        "isolation, and the results' way home; jupyter-scheduler's ends with the results in its staging area. Both are "
-        "asked every 0.1 s whether they have finished.\n\n"
-        f"{table(['what', 'median', 'over `jupyter execute`'], rows)}\n\n"
-        f"Target: at most 5 % + 2 s over `jupyter execute`, so {limit:.2f} s: {met}.{phase_words(figures)}"
-    )
-
-
-def phase_words(figures: dict[str, Any]) -> str:
-    spent = figures.get("phases_s")
-    if not spent:
-        return ""
-    return (
-        f"\n\nWhere ours goes: {spent['captured']:.2f} s until the snapshot is complete, {spent['admitted']:.2f} s "
-        f"until it is admitted, {spent['started']:.2f} s until files and environment are ready, {spent['ended']:.2f} s "
-        f"of run, {spent['home']:.2f} s until the results are home."
-    )
-
-
-def submit_section(figures: dict[str, Any]) -> str:
-    rows = [
-        [f"{size['tree_bytes'] / 2**20:.0f} MiB", str(size["count"]), ms(size["median_s"]), ms(size["max_s"])]
-        for size in (figures["small"], figures["large"])
-    ]
-    met = verdict(met=max(figures[name]["max_s"] for name in ("small", "large")) <= 0.3)  # noqa: PLR2004
-    return (
-        "## The submit call\n\nFrom the request to the answer; every byte of the work tree is new to the store before "
-        "each call. The capture goes on in the background.\n\n"
-        f"{table(['work tree', 'calls', 'median', 'slowest'], rows)}\n\nTarget: within 300 ms whatever the size: {met}."
-    )
-
-
-def page_section(figures: dict[str, Any]) -> str:
-    names = {
-        "ours_10000": "this extension, 10 000 Submissions",
-        "ours_100000": "this extension, 100 000 Submissions",
-        "theirs_10000": "jupyter-scheduler, 10 000 jobs",
-    }
-    rows = [[text, ms(figures[name]["median_s"]), ms(figures[name]["p99_s"])] for name, text in names.items()]
-    ours, large, theirs = (figures[name]["median_s"] for name in names)
-    return (
-        "## A page of 100, newest first\n\n"
-        f"Over HTTP on one kept connection, {figures['ours_10000']['count']} requests each, in turns.\n\n"
-        f"{table(['what', 'median', '99th percentile'], rows)}\n\n"
-        f"Targets: at most 0.5 × jupyter-scheduler's: {ours / theirs:.2f} ×, {verdict(met=ours <= theirs / 2)}; "
-        f"no slower with 100 000 (at most 1.2 ×): {large / ours:.2f} ×, {verdict(met=large <= 1.2 * ours)}."
-    )
-
-
-def loop_section(figures: dict[str, Any]) -> str:
-    rows = [
-        [text, str(figures[name]["count"]), *(ms(figures[name][key]) for key in ("median_s", "p99_s", "max_s"))]
-        for name, text in (("idle", "nothing"), ("capturing", "1 GiB is captured, the list is polled"))
-    ]
-    met = verdict(met=figures["capturing"]["p99_s"] <= 0.02)  # noqa: PLR2004
-    return (
-        "## The server's event loop during a capture\n\n"
-        "How much later than asked for a 5 ms sleep inside the server ends. One capture took "
-        f"{figures['capture']['median_s']:.1f} s.\n\n"
-        f"{table(['meanwhile', 'samples', 'median', '99th percentile', 'worst'], rows)}\n\n"
-        f"Target: at most 20 ms at the 99th percentile: {met}."
-    )
-
-
-def load_words(figures: dict[str, Any]) -> str:
-    load = figures.get("load_before")
-    return "" if load is None else f" (Load average of the machine before: {load:.1f}.)"
-
-
-SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "a": round_trip_section,
-    "b": submit_section,
-    "c": page_section,
-    "d": loop_section,
-}
-
-
-MEASURED = (
-    "Measured by `make bench` (`benchmarks/local.py`): real servers over loopback, this extension and "
-    "jupyter-scheduler side by side in one run. This page is written from the figures in "
-    "[performance.json](performance.json); do not edit it."
-)
-
-
-def performance_page(figures: dict[str, Any]) -> str:
-    machine, versions = figures["machine"], figures["versions"]
-    return "\n\n".join(
-        [
-            "# Performance",
-            MEASURED,
-            f"Measured on {figures['measured_at']}: {machine['cores']} cores ({machine['cpu']}), "
-            f"{machine['memory_gib']} GiB, {machine['system']}; "
-            + ", ".join(f"{name} {version}" for name, version in versions.items())
-            + ".",
-            *(
-                section(figures[name]) + load_words(figures[name])
-                for name, section in SECTIONS.items()
-                if name in figures
-            ),
-        ]
-    )
-
-
 # --- pages --------------------------------------------------------------------------------------------------------
 
 GENERATED: dict[str, tuple[tuple[str, Callable[[], str]], ...]] = {
@@ -264,10 +135,7 @@ def pages() -> dict[Path, str]:
         for section, build in sections:
             text = replace_section(text, section, build())
         wanted[DOCS / name] = text
-    figures = DOCS / "performance.json"
-    if figures.exists():
-        wanted[DOCS / "performance.md"] = performance_page(json.loads(figures.read_text())) + "\n"
-    return wanted
+    return {**wanted, **performance.pages(DOCS)}
 
 
 def main() -> int:
