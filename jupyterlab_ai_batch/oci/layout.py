@@ -110,6 +110,8 @@ class ImageLayout:
             return False
         self._prepare()
         target = self._blob_path(descriptor.digest)
+        if source.blob_size(descriptor.digest) != descriptor.size:
+            raise SnapshotCorruptError("A stored blob has another size than its manifest says.")
         with source.open_blob(descriptor.digest) as stream:
             while stream.read(_BUFFER_BYTES):
                 pass
