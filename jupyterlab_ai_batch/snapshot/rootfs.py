@@ -1,0 +1,111 @@
+"""A session's container: what lies in its own root filesystem that its image does not have, and what is gone from it.
+
+A file is the image's when image and disk agree on its kind, size and time, and nothing has touched it since the
+container started: its change time tells, which no program can set back. So the wrong image, a volume mounted over a
+directory or a restored clock make the result larger, never wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from .base_files import WHITEOUT, BaseFile
+from .tarstream import FILE, TarHeader, TarWriter
+
+_NS = 10**9
+_START_TIME = 19  # field 22 of /proc/PID/stat, counted after the program's name, which may hold anything
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """How a tree differs from a base image.
+
+    Attributes:
+        entries: What is new or not the same.
+        removed: The topmost paths that the base has and the tree has not.
+    """
+
+    entries: Mapping[str, os.stat_result]
+    removed: tuple[str, ...]
+
+
+def container_start(*, dev: str = "/dev", proc: str = "/proc") -> int | None:
+    """When this container started, by its own clock, in nanoseconds since the epoch; None when nothing tells.
+
+    The runtime makes the link /dev/fd after the image is unpacked and before any program runs, on the same clock that
+    files get their times from. Process 1 is asked only where there is no such link: in a pod that shares its
+    processes it belongs to the pod, which is older than the image on this node.
+    """
+    with suppress(OSError):
+        return os.lstat(os.path.join(dev, "fd")).st_ctime_ns
+    try:
+        stat_line = Path(proc, "1/stat").read_text(errors="replace")
+        boot = next(line for line in Path(proc, "stat").read_text().splitlines() if line.startswith("btime "))
+        ticks = int(stat_line.rpartition(")")[2].split()[_START_TIME])
+        return (int(boot.split()[1]) - 1) * _NS + ticks * _NS // os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+
+
+def find_changes(
+    entries: Mapping[str, os.stat_result],
+    base: Mapping[str, BaseFile],
+    *,
+    started_ns: int | None,
+    device: int,
+    apart: Collection[str] = (),
+    exists: Callable[[str], bool] = os.path.lexists,
+) -> Changes:
+    """Compare a walked tree with the base image under it; a pure function but for ``exists``.
+
+    Args:
+        entries: By absolute path without its leading ``/``.
+        started_ns: From ``container_start``.
+        device: ``st_dev`` of the root filesystem; what lies on another is never the image's.
+        apart: Absolute directories that were not walked; nothing is known to be gone from them.
+        exists: Asked about an absolute path before it counts as removed: a walk passes over what it may not read.
+    """
+    changed = {
+        path: found
+        for path, found in entries.items()
+        if path not in base or not _is_same(found, base[path], started_ns, device)
+    }
+    not_walked = tuple(f"{directory.strip('/')}/" for directory in apart)
+    removed = (
+        path
+        for path in _topmost_missing(entries, base)
+        if not f"{path}/".startswith(not_walked) and not exists(f"/{path}")
+    )
+    return Changes(entries=changed, removed=tuple(sorted(removed)))
+
+
+def write_removed(removed: Collection[str], writer: TarWriter) -> None:
+    """Fill a layer that hides paths of the layers below it."""
+    for path in sorted(removed):
+        parent, _, name = path.rpartition("/")
+        writer.add(TarHeader(path=f"{parent}/{WHITEOUT}{name}" if parent else WHITEOUT + name, kind=FILE, mode=0o600))
+
+
+def _is_same(found: os.stat_result, base: BaseFile, started_ns: int | None, device: int) -> bool:
+    if stat.S_IFMT(found.st_mode) != base.kind:
+        return False
+    if base.kind == stat.S_IFDIR:
+        return True  # its own entries tell; modes and times of an environment's directories are not kept
+    if found.st_dev != device or (started_ns is not None and found.st_ctime_ns >= started_ns):
+        return False
+    same_mode = base.kind != stat.S_IFREG or bool(found.st_mode & 0o111) == base.executable
+    return same_mode and found.st_size == base.size and found.st_mtime_ns // _NS == base.mtime_s
+
+
+def _topmost_missing(entries: Mapping[str, os.stat_result], base: Mapping[str, BaseFile]) -> Iterator[str]:
+    """What the base has in a directory that is still one."""
+    for path in base:
+        if path not in entries:
+            parent = entries.get(path.rpartition("/")[0])
+            if parent is not None and stat.S_ISDIR(parent.st_mode):
+                yield path
