@@ -7,9 +7,9 @@ zeros. The writer is a pure function of its calls: same calls, same bytes. The r
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..errors import SnapshotCorruptError
 
@@ -24,11 +24,14 @@ _PREFIX_BYTES = 155
 _MAX_DIGITS = 18
 _MAX_PAX_BYTES = 1 << 20
 _ZEROS = bytes(BLOCK)
+_NO_TARGET = bytes(_NAME_BYTES)
+_NO_PREFIX = bytes(_PREFIX_BYTES + 12)
+_MAGIC = b"ustar\x0000".ljust(72, b"\0") + b"0000000\x000000000\0"
+_MAGIC_SUM = sum(_MAGIC) + 8 * ord(" ")  # the checksum itself counts as spaces
 _NS = 10**9
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TarHeader:
+class TarHeader(NamedTuple):
     """One entry. ``kind`` is one of FILE, HARD_LINK, SYMLINK, DIRECTORY; ``target`` belongs to links."""
 
     path: str
@@ -42,12 +45,25 @@ class TarHeader:
 
 
 class TarWriter:
-    """Writes headers and content into ``sink``, in calls of exactly ``chunk_bytes`` but for the last."""
+    """Writes headers and content into ``sink``, in chunks of exactly ``chunk_bytes`` but for the last.
 
-    def __init__(self, sink: Callable[[bytes], None], *, chunk_bytes: int) -> None:
+    Args:
+        new_chunk: Gives the memory for one chunk, which is the sink's from then on.
+    """
+
+    def __init__(
+        self,
+        sink: Callable[[bytearray | memoryview], None],
+        *,
+        chunk_bytes: int,
+        new_chunk: Callable[[int], bytearray] = bytearray,
+    ) -> None:
         self._sink = sink
         self._chunk_bytes = chunk_bytes
-        self._buffer = bytearray()
+        self._new_chunk = new_chunk
+        self._chunk = new_chunk(chunk_bytes)
+        self._view = memoryview(self._chunk)
+        self._used = 0
         self._left = 0
         self._pad = 0
 
@@ -55,39 +71,45 @@ class TarWriter:
         """Write a header; ``header.size`` bytes of content must follow before the next."""
         if self._left:
             raise ValueError(f"{self._left} bytes of content are missing")
-        self._buffer += encode_header(header)
+        self._append(encode_header(header))
         self._left = header.size
         self._pad = -header.size % BLOCK
-        self._drain()
 
     def write(self, data: bytes | memoryview) -> None:
         if len(data) > self._left:
             raise ValueError("more content than the header says")
+        self._append(data)
         self._left -= len(data)
-        self._buffer += data
-        if not self._left:
-            self._buffer += _ZEROS[: self._pad]
-        self._drain()
+        if not self._left and self._pad:
+            self._append(_ZEROS[: self._pad])
 
     def close(self) -> None:
         """Write the end mark and what is left."""
         if self._left:
             raise ValueError(f"{self._left} bytes of content are missing")
-        self._buffer += _ZEROS * 2
-        self._drain()
-        if self._buffer:
-            self._sink(bytes(self._buffer))
-            self._buffer.clear()
+        self._append(_ZEROS * 2)
+        if self._used:
+            self._sink(self._view[: self._used])
 
-    def _drain(self) -> None:
-        size = self._chunk_bytes
-        if len(self._buffer) < size:
-            return
-        whole = len(self._buffer) // size * size
-        with memoryview(self._buffer) as view:
-            for start in range(0, whole, size):
-                self._sink(bytes(view[start : start + size]))
-        del self._buffer[:whole]
+    def _append(self, data: bytes | memoryview) -> None:
+        end = self._used + len(data)
+        if end < self._chunk_bytes:
+            self._view[self._used : end] = data
+            self._used = end
+        else:
+            self._append_across(memoryview(data))
+
+    def _append_across(self, data: memoryview) -> None:
+        while data:
+            part = data[: self._chunk_bytes - self._used]
+            self._view[self._used : self._used + len(part)] = part
+            self._used += len(part)
+            data = data[len(part) :]
+            if self._used == self._chunk_bytes:
+                self._sink(self._chunk)
+                self._chunk = self._new_chunk(self._chunk_bytes)
+                self._view = memoryview(self._chunk)
+                self._used = 0
 
 
 def encode_header(header: TarHeader) -> bytes:
@@ -95,10 +117,24 @@ def encode_header(header: TarHeader) -> bytes:
     path = os.fsencode(header.path) + (b"/" if header.kind == DIRECTORY else b"")
     target = os.fsencode(header.target)
     prefix, name = _split(path)
-    records: list[tuple[bytes, bytes]] = []
-    if not name:
-        records.append((b"path", path))
-        name = path[:100]
+    seconds, fraction = divmod(header.mtime_ns, _NS)
+    if (
+        name
+        and not fraction
+        and len(target) <= _NAME_BYTES
+        and 0 <= seconds < _MAX_OCTAL_11
+        and header.size < _MAX_OCTAL_11
+        and header.uid < _MAX_OCTAL_7 > header.gid
+    ):
+        return _ustar(header, prefix, name, target, seconds)
+    records = _pax_records(header, b"" if name else path, target)
+    name = name or path[:_NAME_BYTES]
+    return _pax(records) + _ustar(header, prefix, name, target[:_NAME_BYTES], min(max(seconds, 0), _MAX_OCTAL_11 - 1))
+
+
+def _pax_records(header: TarHeader, path: bytes, target: bytes) -> list[tuple[bytes, bytes]]:
+    """What ustar cannot say of an entry; ``path`` is empty when it can say that."""
+    records = [(b"path", path)] if path else []
     if len(target) > _NAME_BYTES:
         records.append((b"linkpath", target))
     seconds, fraction = divmod(header.mtime_ns, _NS)
@@ -111,31 +147,27 @@ def encode_header(header: TarHeader) -> bytes:
     ):
         if value >= limit:
             records.append((key, b"%d" % value))
-    block = _ustar(header, prefix, name, target[:100], min(max(seconds, 0), _MAX_OCTAL_11 - 1))
-    return _pax(records) + block if records else block
+    return records
 
 
 def _ustar(header: TarHeader, prefix: bytes, name: bytes, target: bytes, seconds: int) -> bytes:
-    uid = header.uid if header.uid < _MAX_OCTAL_7 else 0
-    gid = header.gid if header.gid < _MAX_OCTAL_7 else 0
-    size = header.size if header.size < _MAX_OCTAL_11 else 0
     front = b"%s%07o\0%07o\0%07o\0%011o\0%011o\0" % (
-        name.ljust(100, b"\0"),
+        name.ljust(_NAME_BYTES, b"\0"),
         header.mode & 0o7777,
-        uid,
-        gid,
-        size,
+        header.uid if header.uid < _MAX_OCTAL_7 else 0,
+        header.gid if header.gid < _MAX_OCTAL_7 else 0,
+        header.size if header.size < _MAX_OCTAL_11 else 0,
         seconds,
     )
-    back = b"%s%s%s%s\0" % (
-        header.kind,
-        target.ljust(100, b"\0"),
-        b"ustar\x0000".ljust(72, b"\0") + b"0000000\x000000000\0",
-        prefix.ljust(155, b"\0"),
-    )
-    back += bytes(BLOCK - len(front) - 8 - len(back))
-    checksum = sum(front) + sum(back) + 8 * 32
-    return b"%s%06o\0 %s" % (front, checksum, back)
+    target = header.kind + (target.ljust(_NAME_BYTES, b"\0") if target else _NO_TARGET)
+    prefix = prefix.ljust(len(_NO_PREFIX), b"\0") if prefix else _NO_PREFIX
+    checksum = _sum(front) + _sum(target) + _sum(prefix) + _MAGIC_SUM
+    return b"%s%06o\0 %s%s%s" % (front, checksum, target, _MAGIC, prefix)
+
+
+def _sum(data: bytes) -> int:
+    """The sum of at most 256 bytes: what Adler-32 holds in its lower half, plus one."""
+    return (zlib.adler32(data) & 0xFFFF) - 1
 
 
 def _split(path: bytes) -> tuple[bytes, bytes]:
