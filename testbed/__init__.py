@@ -1,0 +1,1 @@
+"""A real Kubernetes with a real Kueue on one Linux machine, for tests; see docs/testbed.md."""

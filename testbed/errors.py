@@ -1,0 +1,15 @@
+"""What can go wrong with the testbed itself."""
+
+from __future__ import annotations
+
+
+class TestbedError(Exception):
+    """Something that the developer has to know or do; the message says what."""
+
+
+class BuildError(TestbedError):
+    """A program or an image could not be built."""
+
+
+class NotRunningError(TestbedError):
+    """The named cluster is not up."""

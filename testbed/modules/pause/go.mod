@@ -1,0 +1,3 @@
+module jupyterlab-ai-batch.test/testbed/pause
+
+go 1.26.0
