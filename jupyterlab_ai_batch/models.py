@@ -454,6 +454,19 @@ class RunnerEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BaseReference:
+    """The image that a session's container was started from.
+
+    Attributes:
+        image: As registries name it.
+        started_at: When the container started; None lets the container tell.
+    """
+
+    image: str
+    started_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentDescription:
     """The kernel's environment, as its own interpreter describes it.
 
@@ -464,6 +477,7 @@ class EnvironmentDescription:
         prefixes: Directories to capture: prefix, user site, kernelspec directory outside them.
         apart: Directories inside prefixes that are not the environment's: conda's package cache, other environments.
         editable_sources: Source directories of editable installs.
+        base: Set where the environment lies in an image; what differs from the image is the environment then.
     """
 
     kernel_name: str
@@ -473,6 +487,7 @@ class EnvironmentDescription:
     apart: tuple[Path, ...] = ()
     editable_sources: tuple[Path, ...] = ()
     python_version: str | None = None
+    base: BaseReference | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -526,7 +541,7 @@ class PlannedLayer:
     """One layer of the environment: a large distribution, or several small ones.
 
     Attributes:
-        name: The distribution's; ``rest-…`` for the others.
+        name: The distribution's; ``rest-…`` for small ones, ``compiled-…`` bytecode, ``local`` what installers note.
         bytes: Uncompressed.
         new: Whether it differs from the last capture's.
     """

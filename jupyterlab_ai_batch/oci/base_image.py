@@ -31,6 +31,7 @@ from .manifest import (
     mapping,
 )
 from .port import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, BlobStore
+from .transfer import copy_blob
 
 MAX_IMAGE_LAYERS = 125  # what Docker's layer store takes
 MAX_LAYER_BYTES = 1 << 40
@@ -145,6 +146,18 @@ def compose(image: SnapshotImage, *, base: BaseImage | None = None, program: Pro
     annotations = {_BASE_NAME: base.reference, _BASE_DIGEST: base.digest} if base is not None else None
     manifest = build_manifest(digest, len(config), (*lower, *image.layers), annotations=annotations)
     return ComposedImage(config=config, manifest=manifest)
+
+
+def copy_base(source: BlobStore, target: BlobStore, base: BaseImage) -> int:
+    """Have the base's layers where an image on top of it is written; mounted where one registry has both repositories.
+
+    Returns:
+        The bytes that had to be moved.
+
+    Raises:
+        SnapshotCorruptError, StorageError
+    """
+    return sum(copy_blob(source, target, layer.descriptor) for layer in base.layers)
 
 
 # --- reading --------------------------------------------------------------------------------------------------------

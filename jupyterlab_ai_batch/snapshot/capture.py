@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import stat
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -15,13 +14,13 @@ from typing import Any, Literal
 
 from ..errors import FileUnreadableError, FileUnstableError, NotebookInvalidError, SnapshotTooLargeError
 from ..models import CaptureProgress, CaptureRequest, SnapshotSummary
+from ..oci.base_image import BaseImage, ComposedImage, compose
 from ..oci.manifest import (
     Layer,
     LayerRole,
+    Program,
     SnapshotContent,
     SnapshotImage,
-    build_config,
-    build_manifest,
 )
 from ..oci.port import MANIFEST_MEDIA_TYPE, BlobStore
 from ..oci.work_index import WORK_INDEX_PATH, WorkIndexEntry, write_work_index
@@ -36,6 +35,7 @@ from .index import IndexedFile, SignatureIndex, TreeRecord
 from .layers import Workbench, single_file_layer
 from .progress import Reporter
 from .reading import FileReader, unreadable
+from .rootfs import Changes, changes_since, removed_layers
 from .roots import CaptureRoots, choose_work_tree, walk_environment
 from .summary import describe_findings, heaviest_directories, split_reserved_names, tree_warnings
 from .walk import Tree
@@ -43,7 +43,6 @@ from .work_layers import CapturedWork, capture_work, work_key
 
 OnUnstable = Literal["fail", "exclude"]
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _NAMED_FILES = 10
 
 
@@ -56,13 +55,21 @@ def capture(
     progress: Callable[[CaptureProgress], None],
     clock: Callable[[], datetime],
     on_unstable: OnUnstable = "fail",
+    base: BaseImage | None = None,
+    program: Program | None = None,
 ) -> SnapshotSummary:
     """Freeze what ``request`` names and name it ``tag``.
+
+    Args:
+        base: An image to put the Snapshot on; ``store`` has its layers (see ``copy_base``). What the environment has in
+            common with it is not captured again.
+        program: What a container of the Snapshot starts.
 
     Raises:
         NotebookMissingError, NotebookInvalidError: nothing to run.
         SnapshotTooLargeError, FileUnreadableError, FileUnstableError, SnapshotError
         StorageFullError, StoragePermissionError, StorageError
+        BaseImageError: the base cannot be read, or has too many layers.
     """
     began = clock()
     reporter = Reporter(progress)
@@ -72,15 +79,19 @@ def capture(
     roots, tree = choose_work_tree(request, on_tick=reporter.tick)
     _check_tree(request, roots, tree)
     bench.warnings += [*roots.warnings, *tree_warnings(tree)]
-    environment = _capture_environment(bench, index, roots)
+    environment, changes = _capture_environment(bench, index, roots, request, base)
     reporter.begin("work")
     known = index.load_tree(work_key(roots.work_root))
     work = _capture_work(bench, known, roots, tree)
     _check_unstable(bench, on_unstable)
     reporter.begin("finish")
-    content = _content(request, roots)
+    content = _content(request, roots, base=base.digest if base is not None and changes.is_delta else None)
     control, control_state = _control_layer(bench, work, content)
-    digest = _write_manifest(store, content, (*environment.layers, environment.index_layer, *work.layers, control), tag)
+    hidden = removed_layers(bench, changes.removed)
+    layers = (*hidden, *environment.layers, environment.index_layer, *work.layers, control)
+    digest = _write_manifest(
+        store, compose(SnapshotImage(content=content, layers=layers), base=base, program=program), tag
+    )
     environment.save(index)
     work.save(index, control_state)
     return SnapshotSummary(
@@ -95,11 +106,26 @@ def capture(
     )
 
 
-def _capture_environment(bench: Workbench, index: SignatureIndex, roots: CaptureRoots) -> CapturedEnvironment:
+def _capture_environment(
+    bench: Workbench, index: SignatureIndex, roots: CaptureRoots, request: CaptureRequest, base: BaseImage | None
+) -> tuple[CapturedEnvironment, Changes]:
     bench.reporter.begin("environment")
-    known = index.load_tree(environment_key(roots.environment_roots))
+    key = environment_key(roots.environment_roots)
     entries = walk_environment(roots, on_tick=bench.reporter.tick)
-    return capture_environment(bench, known, entries, roots=roots)
+    changes = Changes(entries=entries)
+    if base is not None:
+        reference = request.environment.base
+        changes = changes_since(
+            base,
+            entries,
+            roots=roots,
+            started_at=reference.started_at if reference is not None else None,
+            store=bench.store,
+            index=index,
+            on_tick=bench.reporter.tick,
+        )
+        key = f"{key}\n{base.digest}"
+    return capture_environment(bench, index.load_tree(key), changes.entries, roots=roots), changes
 
 
 def _capture_work(bench: Workbench, known: TreeRecord, roots: CaptureRoots, tree: Tree) -> CapturedWork:
@@ -172,7 +198,7 @@ def _check_unstable(bench: Workbench, on_unstable: OnUnstable) -> None:
     bench.warnings.append(f"These files kept changing and are left out: {listed}.")
 
 
-def _content(request: CaptureRequest, roots: CaptureRoots) -> SnapshotContent:
+def _content(request: CaptureRequest, roots: CaptureRoots, *, base: str | None) -> SnapshotContent:
     environment = request.environment
     return SnapshotContent(
         work_root=roots.work_root,
@@ -182,6 +208,7 @@ def _content(request: CaptureRequest, roots: CaptureRoots) -> SnapshotContent:
         editable_sources=roots.sources,
         executable=str(environment.executable) if environment.executable is not None else None,
         python_version=environment.python_version,
+        base=base,
     )
 
 
@@ -214,13 +241,9 @@ def work_index_entry(path: str, entry: IndexedFile) -> WorkIndexEntry:
     )
 
 
-def _write_manifest(store: BlobStore, content: SnapshotContent, layers: tuple[Layer, ...], tag: str) -> str:
-    image = SnapshotImage(content=content, layers=layers)
-    machine = platform.machine()
-    config = build_config(image, architecture=_ARCHITECTURES.get(machine, machine))
-    config_digest, config_size = store.put_blob(config)
-    manifest = build_manifest(config_digest, config_size, layers)
-    return store.put_manifest(manifest, tag=tag, media_type=MANIFEST_MEDIA_TYPE)
+def _write_manifest(store: BlobStore, image: ComposedImage, tag: str) -> str:
+    store.put_blob(image.config)
+    return store.put_manifest(image.manifest, tag=tag, media_type=MANIFEST_MEDIA_TYPE)
 
 
 def _nanoseconds(at: datetime) -> int:

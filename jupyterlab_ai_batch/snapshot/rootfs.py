@@ -9,15 +9,25 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 
-from .base_files import WHITEOUT, BaseFile
+from ..oci.base_image import BaseImage
+from ..oci.manifest import Layer, LayerRole
+from ..oci.port import BlobStore
+from .base_files import WHITEOUT, BaseFile, load_base_files
+from .index import SignatureIndex
+from .layers import Workbench
+from .roots import CaptureRoots, is_below
 from .tarstream import FILE, TarHeader, TarWriter
 
 _NS = 10**9
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MICROSECOND = timedelta(microseconds=1)
 _START_TIME = 19  # field 22 of /proc/PID/stat, counted after the program's name, which may hold anything
 
 
@@ -28,10 +38,12 @@ class Changes:
     Attributes:
         entries: What is new or not the same.
         removed: The topmost paths that the base has and the tree has not.
+        is_delta: Whether files of the tree are left to the base.
     """
 
     entries: Mapping[str, os.stat_result]
-    removed: tuple[str, ...]
+    removed: tuple[str, ...] = ()
+    is_delta: bool = False
 
 
 def container_start(*, dev: str = "/dev", proc: str = "/proc") -> int | None:
@@ -50,6 +62,37 @@ def container_start(*, dev: str = "/dev", proc: str = "/proc") -> int | None:
         return (int(boot.split()[1]) - 1) * _NS + ticks * _NS // os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError, StopIteration):
         return None
+
+
+def changes_since(
+    base: BaseImage,
+    entries: Mapping[str, os.stat_result],
+    *,
+    roots: CaptureRoots,
+    started_at: datetime | None,
+    store: BlobStore,
+    index: SignatureIndex,
+    on_tick: Callable[[], None],
+) -> Changes:
+    """How an environment differs from the image that this container was started from.
+
+    Args:
+        entries: From ``walk_environment``.
+        started_at: None lets the container tell.
+        store: Has the base's layers.
+
+    Raises:
+        BaseImageError, SnapshotCorruptError, StorageError: the base cannot be read.
+    """
+    files = load_base_files(store, base, under=roots.environment_roots, index=index, on_tick=on_tick)
+    inside = [roots.work_root] if any(is_below(roots.work_root, root) for root in roots.environment_roots) else []
+    return find_changes(
+        entries,
+        files,
+        started_ns=container_start() if started_at is None else (started_at - _EPOCH) // _MICROSECOND * 1000,
+        device=os.lstat("/").st_dev,
+        apart=[*roots.never, *inside],
+    )
 
 
 def find_changes(
@@ -75,18 +118,24 @@ def find_changes(
         for path, found in entries.items()
         if path not in base or not _is_same(found, base[path], started_ns, device)
     }
+    is_delta = any(path not in changed and not stat.S_ISDIR(found.st_mode) for path, found in entries.items())
     not_walked = tuple(f"{directory.strip('/')}/" for directory in apart)
     removed = (
         path
         for path in _topmost_missing(entries, base)
         if not f"{path}/".startswith(not_walked) and not exists(f"/{path}")
     )
-    return Changes(entries=changed, removed=tuple(sorted(removed)))
+    return Changes(entries=changed if is_delta else entries, removed=tuple(sorted(removed)), is_delta=is_delta)
 
 
-def write_removed(removed: Collection[str], writer: TarWriter) -> None:
-    """Fill a layer that hides paths of the layers below it."""
-    for path in sorted(removed):
+def removed_layers(bench: Workbench, removed: Sequence[str]) -> tuple[Layer, ...]:
+    """The layer that hides what is gone from the layers below it; none where nothing is."""
+    fill = partial(write_removed, removed)
+    return (bench.write_layer(LayerRole.ENVIRONMENT, "removed", fill),) if removed else ()
+
+
+def write_removed(removed: Sequence[str], writer: TarWriter) -> None:
+    for path in removed:
         parent, _, name = path.rpartition("/")
         writer.add(TarHeader(path=f"{parent}/{WHITEOUT}{name}" if parent else WHITEOUT + name, kind=FILE, mode=0o600))
 

@@ -12,20 +12,25 @@ import stat
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from snapshot_world import now
+from snapshot_world import World, now
 
 from jupyterlab_ai_batch.errors import BaseImageError, SnapshotCorruptError
+from jupyterlab_ai_batch.models import BaseReference
 from jupyterlab_ai_batch.oci.base_image import BaseImage
 from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.oci.manifest import LAYER_MEDIA_TYPE, PLAIN_LAYER_MEDIA_TYPE, Layer, LayerRole
 from jupyterlab_ai_batch.snapshot.base_files import BaseFile, Header, apply_layer, load_base_files, read_headers
+from jupyterlab_ai_batch.snapshot.capture import capture
 from jupyterlab_ai_batch.snapshot.index import SignatureIndex
+from jupyterlab_ai_batch.snapshot.restore import read_image
 from jupyterlab_ai_batch.snapshot.rootfs import container_start, find_changes, write_removed
 from jupyterlab_ai_batch.snapshot.tarstream import TarWriter
 
@@ -217,8 +222,16 @@ SAME = BaseFile(REG, 1, 1_600_000_000, executable=False)
 )
 def test_a_file_is_the_images_when_everything_agrees(entry, base, is_same):
     """Kind, size, time, whether it can be executed; untouched since the start; on the container's own file system."""
-    changes = find_changes({"a": entry}, {"a": base}, started_ns=STARTED_NS, device=DEVICE)
+    entries, known = {"a": entry, "b": found()}, {"a": base, "b": SAME}
+    changes = find_changes(entries, known, started_ns=STARTED_NS, device=DEVICE)
     assert (list(changes.entries), changes.removed) == ([] if is_same else ["a"], ())
+
+
+def test_a_base_that_has_nothing_of_it_leaves_all():
+    """Its directories too: their empty ones are part of a whole environment."""
+    entries = {"e": found(DIR), "e/a": found(size=2)}
+    changes = find_changes(entries, {"e": SAME._replace(kind=DIR)}, started_ns=STARTED_NS, device=DEVICE)
+    assert (list(changes.entries), changes.is_delta) == (["e", "e/a"], False)
 
 
 def test_what_is_gone_is_hidden_once():
@@ -240,7 +253,8 @@ def test_what_is_gone_is_hidden_once():
         )
     }
     base = {path.rstrip("/"): entry for path, entry in base.items()}
-    entries = {"e": found(DIR), "e/f": found(ctime_ns=STARTED_NS)}
+    base["e/same"] = SAME
+    entries = {"e": found(DIR), "e/same": found(), "e/f": found(ctime_ns=STARTED_NS)}
     changes = find_changes(
         entries, base, started_ns=STARTED_NS, device=DEVICE, apart=["/e/cache"], exists=lambda path: path == "/e/secret"
     )
@@ -250,7 +264,7 @@ def test_what_is_gone_is_hidden_once():
 def test_without_a_start_time_kind_size_and_time_decide():
     """Where there is no container to ask."""
     entry = found(ctime_ns=STARTED_NS + 10**18)
-    assert not find_changes({"a": entry}, {"a": SAME}, started_ns=None, device=DEVICE).entries
+    assert list(find_changes({"a": entry}, {"a": SAME}, started_ns=None, device=DEVICE).entries) == []
 
 
 def tar_of_changes(top: Path, changes) -> bytes:
@@ -356,6 +370,85 @@ def test_this_machine_started_before_now():
     start = container_start()
     assert start is not None
     assert start < now().timestamp() * 10**9
+
+
+class Session(World):
+    """A user whose environment lies in the image that the container was started from."""
+
+    def start(self) -> BaseImage:
+        """Publish the environment as the base image, uncompiled as it is; everything after this is the session."""
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w") as tar:
+            for path in sorted([self.prefix, *self.prefix.rglob("*")]):
+                tar.add(path, str(path).lstrip("/"), recursive=False)
+        digest, size = self.store.put_blob(gzip.compress(stream.getvalue()))
+        diff_id = f"sha256:{hashlib.sha256(stream.getvalue()).hexdigest()}"
+        layer = Layer(role=LayerRole.BASE, digest=digest, size=size, diff_id=diff_id)
+        self.started_at = now() + timedelta(days=1)  # nothing is touched: sizes and times tell
+        config = {"architecture": "amd64", "os": "linux", "config": {"User": "1000"}}
+        return BaseImage(reference="base", digest=digest, layers=(layer,), config=config)
+
+    def capture_on(self, base: BaseImage):
+        described = replace(self.request().environment, base=BaseReference(image="base", started_at=self.started_at))
+        with SignatureIndex(self.data / "index.db") as index:
+            return capture(
+                self.request(environment=described),
+                store=self.store,
+                index=index,
+                tag="composed",
+                progress=self.progress.append,
+                clock=now,
+                base=base,
+            )
+
+    def tree(self) -> dict[str, tuple]:
+        """Kinds and sizes below the prefix in the composed image, as a runtime unpacks it."""
+        files: dict[str, BaseFile] = {}
+        image = read_image(self.store, "composed")
+        for layer in image.layers:
+            with self.store.open_blob(layer.digest) as blob:
+                files = apply_layer(files, read_headers(gzip.GzipFile(fileobj=blob)))
+        top = f"{self.prefix}/".lstrip("/")
+        return {path: (entry.kind, entry.size) for path, entry in files.items() if path.startswith(top)}
+
+
+def test_only_what_the_session_changed_is_captured(tmp_path):
+    """Beside the base: additions, changes, removals; and the composed image has the environment of now."""
+    session = Session(tmp_path)
+    base = session.start()
+    site = session.prefix / "lib/python3.11/site-packages"
+    (site / "more").mkdir()
+    (site / "more/__init__.py").write_text("MORE = 1\n")
+    (site / "pack/tool.py").write_text("def use():\n    return 'longer than before'\n")
+    shutil.rmtree(site / "pack-1.0.dist-info")
+    (site / "pack-2.0.dist-info").mkdir()
+    (site / "pack-2.0.dist-info/RECORD").write_text("pack/__init__.py,,\npack/tool.py,,\n")
+    session.capture_on(base)
+    image = read_image(session.store, "composed")
+    ours = [layer for layer in image.layers if layer.role is LayerRole.ENVIRONMENT]
+    paths: set[str] = set()
+    for layer in ours:
+        with session.store.open_blob(layer.digest) as blob:
+            paths |= {
+                header.path.partition("site-packages/")[2] for header in read_headers(gzip.GzipFile(fileobj=blob))
+            }
+    names = {"more", "more/__init__.py", "pack/tool.py", "pack-2.0.dist-info", "pack-2.0.dist-info/RECORD"}
+    assert paths == {*names, ".wh.pack-1.0.dist-info"}
+    assert image.content.base == base.digest
+    live = walk(session.prefix)
+    expected = {f"{session.prefix}/{path}".lstrip("/"): entry_of(status)[:2] for path, status in live.items() if path}
+    assert session.tree() == expected
+
+
+def test_an_unchanged_session_needs_no_environment_layer(tmp_path):
+    """And the second capture finds the base's list in the index."""
+    session = Session(tmp_path)
+    base = session.start()
+    for _ in range(2):
+        session.capture_on(base)
+        image = read_image(session.store, "composed")
+        assert image.with_role(LayerRole.ENVIRONMENT) == ()
+        assert image.with_role(LayerRole.BASE) == base.layers
 
 
 IN_OVERLAY = """
