@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlencode
@@ -39,10 +39,12 @@ class Scope:
     actions: str = "pull"
     mount_from: str | None = None
 
-    def texts(self) -> Iterator[str]:
-        yield f"repository:{self.repository}:{self.actions}"
+    def texts(self, demanded: str) -> list[str]:
+        """As the token service reads them; with what a registry demanded besides."""
+        texts = [f"repository:{self.repository}:{self.actions}"]
         if self.mount_from is not None:
-            yield f"repository:{self.mount_from}:pull"
+            texts.append(f"repository:{self.mount_from}:pull")
+        return texts + [text for text in demanded.split() if not any(_covers(own, text) for own in texts)]
 
 
 class TokenService(Protocol):
@@ -105,13 +107,13 @@ class Authenticator:
         """
         offered = _parse_challenges(challenges)
         with self._lock:
-            if refused is not None and refused != self.header(scope):
+            if refused != self.header(scope):
                 return True  # another thread was faster
             if (bearer := offered.get("bearer")) is not None:
                 if refused is not None and bearer.get("error") == "insufficient_scope":
                     return False
                 self._challenge, self._basic = bearer, False
-                self._fetch(scope, bearer)
+                self._fetch(scope, bearer, bearer.get("scope", ""))
                 return True
             if "basic" in offered and refused is None and self._own(scope).username:
                 self._basic = True
@@ -129,13 +131,13 @@ class Authenticator:
             self._credentials[scope.repository] = self._find(scope.repository)
         return self._credentials[scope.repository]
 
-    def _fetch(self, scope: Scope, challenge: Mapping[str, str]) -> _Token:
+    def _fetch(self, scope: Scope, challenge: Mapping[str, str], demanded: str = "") -> _Token:
         credentials = self._own(scope)
         if credentials.registry_token:
             token = _Token(_check_token(credentials.registry_token), self._clock() + _MINIMUM_LIFE_S)
         else:
             realm = self._check_realm(challenge.get("realm", ""))
-            scopes = list(dict.fromkeys([*scope.texts(), *challenge.get("scope", "").split()]))
+            scopes = scope.texts(demanded)
             status, content = self._request_token(realm, challenge.get("service", ""), scopes, credentials)
             token = self._parse_token(status, content)
         self._tokens[scope] = token
@@ -198,6 +200,12 @@ def denied(origin: Origin) -> RegistryDeniedError:
         "or ask the admin of the registry for access.",
         details={"registry": str(origin)},
     )
+
+
+def _covers(own: str, demanded: str) -> bool:
+    name, _, actions = own.rpartition(":")
+    wanted, _, more = demanded.rpartition(":")
+    return name == wanted and set(more.split(",")) <= set(actions.split(","))
 
 
 def _are_neighbours(realm: Origin, registry: Origin) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urljoin
+from urllib.parse import unquote, urljoin
 
 from ..errors import RegistryError, RegistryUnreachableError
 from .authentication import Authenticator, Scope, denied
@@ -310,10 +310,9 @@ class Transport:
             answer = self._follow(method, url, headers, shown, body)
             if answer.status != UNAUTHORIZED or Origin.of(answer.url) != self.origin:
                 return answer
-            challenges = answer.headers("WWW-Authenticate")
-            if not self._authenticator.answer(challenges, scope, refused=shown):
-                raise self.error(answer, "answer")
             answer.close()
+            if not self._authenticator.answer(answer.headers("WWW-Authenticate"), scope, refused=shown):
+                break
         raise denied(self.origin)
 
     def _follow(
@@ -423,7 +422,7 @@ class Transport:
         if proxy is None:
             return PoolManager(**options)
         try:
-            user = parse_url(proxy).auth
+            user = unquote(parse_url(proxy).auth or "")
             return ProxyManager(proxy, proxy_headers=make_headers(proxy_basic_auth=user) if user else None, **options)
         except Exception:  # noqa: BLE001 - whatever it is: the address may hold a password, which the cause would show
             raise RegistryError(
