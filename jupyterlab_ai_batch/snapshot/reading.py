@@ -6,6 +6,7 @@ readings agree and it was not touched between them. No link is followed: a path 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -19,6 +20,7 @@ from ..errors import FileUnreadableError, SnapshotError
 MAX_READS = 5
 SMALL_BYTES = 8 << 20
 CHUNK_BYTES = 1 << 20
+GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.ESTALE})
 
 _RACY_NS = 2 * 10**9
 _UNVERIFIED_NS = 60 * 10**9
@@ -140,23 +142,19 @@ class FileReader:
 def _opened(path: str) -> Iterator[tuple[int, os.stat_result]]:
     try:
         fd = _open(path)
-    except (FileNotFoundError, NotADirectoryError) as exc:
-        raise VanishedFileError(path) from exc
     except PermissionError as exc:
         raise unreadable(path) from exc
     except OSError as exc:
-        raise VanishedFileError(path) from exc
+        if exc.errno in GONE:
+            raise VanishedFileError(path) from exc
+        raise reading_failed(path, exc) from exc
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise VanishedFileError(path)
         yield fd, found
     except OSError as exc:
-        raise SnapshotError(
-            f"Reading the file {path} failed: {exc.strerror}.",
-            hint="Check the file system, or leave the file out with a line in .batchignore.",
-            details={"path": path},
-        ) from exc
+        raise reading_failed(path, exc) from exc
     finally:
         os.close(fd)
 
@@ -193,6 +191,14 @@ def _times(found: os.stat_result) -> tuple[int, int, int]:
 
 def _same(before: os.stat_result, after: os.stat_result) -> bool:
     return _times(before) == _times(after)
+
+
+def reading_failed(path: str, cause: OSError) -> SnapshotError:
+    return SnapshotError(
+        f"Reading the file {path} failed: {cause.strerror}.",
+        hint="Check the file system, or leave the file out with a line in .batchignore.",
+        details={"path": path},
+    )
 
 
 def unreadable(path: str) -> FileUnreadableError:
