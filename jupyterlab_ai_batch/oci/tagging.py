@@ -23,10 +23,8 @@ _NEXT = re.compile(r'<([^<>]{1,2048})>\s*;\s*rel="?next"?')
 
 def list_tags(repository: Repository) -> Iterator[list[str]]:
     """Names, one page of the registry's after another."""
-    url: str | None = repository.path("tags/list?n=1000")
+    url = repository.path("tags/list?n=1000")
     for _ in range(_MAX_PAGES):
-        if url is None:
-            return
         answer = repository.request("GET", url)
         if answer.status == NOT_FOUND:  # a repository without anything is not there
             answer.close()
@@ -35,9 +33,12 @@ def list_tags(repository: Repository) -> Iterator[list[str]]:
             raise repository.transport.error(answer, "list its tags")
         following = _NEXT.search(answer.header("Link") or "")
         yield _parse(repository, answer.read())
-        url = urljoin(answer.url, following[1]) if following else None
-        if url is not None and Origin.of(url) != repository.transport.origin:
+        if following is None:
+            return
+        url = urljoin(answer.url, following[1])
+        if Origin.of(url) != repository.transport.origin:
             raise repository.transport.nonsense("its list of tags goes on elsewhere")
+    raise repository.transport.nonsense("its list of tags does not end")
 
 
 def delete_tag(tag: str, *, repository: Repository, manifests: Manifests, put_blob: Callable[[bytes], Any]) -> None:
