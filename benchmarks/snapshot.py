@@ -5,7 +5,8 @@ Ours pushes to a registry on loopback, theirs write to local repositories on the
     env_first, second_user                                    the environment, and a folder with a notebook
     env_work_first, unchanged, changed20, ctime_only          the environment, and a work tree of 1.6 GB
 
-In every case all three take turns; each round another one begins. Times are of whole processes.
+In every case all take turns; each round another one begins. Times are of whole processes. borg takes part twice: with
+its default compression, and with one that packs as well as the others do.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from machine import describe_machine
 from processes import Run
 from programs import PACKAGES, program_version, require
 from servers import MeasurementError
-from snapshot_tools import Ours, Subject, Tool, make_tools
+from snapshot_tools import TOOLS, Ours, Subject, Tool, make_tools
 from snapshot_trees import Trees
 
 CASES = ("env_first", "second_user", "env_work_first", "unchanged", "changed20", "ctime_only")
@@ -58,9 +59,11 @@ class Samples:
     runs: dict[str, list[Run]] = field(default_factory=dict)
     uploads: list[dict[str, int]] = field(default_factory=list)
     received_bytes: list[int] = field(default_factory=list)
+    stored_bytes: dict[str, int] = field(default_factory=dict)
 
     def add(self, tool: Tool, run: Run) -> None:
         self.runs.setdefault(tool.name, []).append(run)
+        self.stored_bytes[tool.name] = tool.stored_bytes()
         if isinstance(tool, Ours):
             self.uploads.append(dict(tool.uploads))
             self.received_bytes.append(tool.received_bytes)
@@ -134,12 +137,12 @@ class Benchmark:
 
 def summarise(case: str, samples: Samples) -> dict[str, Any]:
     """One case: medians, the largest memory of ours, what it uploaded, and what is behind these figures."""
-    ours, rivals = samples.median_s("ours"), [samples.median_s(name) for name in ("restic", "borg")]
+    ours, rivals = samples.median_s("ours"), [samples.median_s(name) for name in TOOLS if name != "ours"]
     fastest = min((seconds for seconds in rivals if seconds is not None), default=None)
     roles = UPLOAD_ROLES.get(case, LAYER_ROLES)
     layers = [sum(uploads.get(role, 0) for role in roles) for uploads in samples.uploads]
     return {
-        **{f"{name}_s": samples.median_s(name) for name in ("ours", "restic", "borg")},
+        **{f"{name}_s": samples.median_s(name) for name in TOOLS},
         "uploaded_layer_bytes": statistics.median_high(layers) if layers else None,
         "peak_rss_bytes": max((run.peak_rss_bytes for run in samples.runs.get("ours", ())), default=None),
         "ratio": round(ours / fastest, 3) if ours and fastest else None,
@@ -148,6 +151,7 @@ def summarise(case: str, samples: Samples) -> dict[str, Any]:
         "uploaded_roles": list(roles),
         "uploads_by_role": samples.uploads[-1] if samples.uploads else {},
         "registry_received_bytes": statistics.median_high(samples.received_bytes) if samples.received_bytes else None,
+        "stored_bytes": samples.stored_bytes,
         "samples": {
             **{f"{name}_s": [round(run.seconds, 4) for run in runs] for name, runs in samples.runs.items()},
             **{f"{name}_rss_bytes": [run.peak_rss_bytes for run in runs] for name, runs in samples.runs.items()},
@@ -209,8 +213,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where the figures go")
     parser.add_argument("--runs", type=int, default=5, help="rounds; medians are reported")
     parser.add_argument("--cases", nargs="*", choices=CASES, default=CASES, help="only these")
-    parser.add_argument("--tools", nargs="*", default=("ours", "restic", "borg"), help="only these")
-    parser.add_argument("--borg-compression", default="lz4", help="borg's default is its fastest; zstd,3 packs better")
+    parser.add_argument("--tools", nargs="*", choices=TOOLS, default=TOOLS, help="only these")
     parser.add_argument("--no-imports", action="store_true", help="leave out importing from a restored environment")
     parser.add_argument("--import-runs", type=int, default=9, help="fresh processes of each side")
     parser.add_argument("--cold", action="store_true", help="also with an empty page cache; needs root")
@@ -239,13 +242,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "machine": describe_machine(),
         "versions": versions(trees),
         "runs": arguments.runs,
-        "borg_compression": arguments.borg_compression,
         "peak_rss_limit_bytes": PEAK_RSS_LIMIT,
         "environment": count_tree(trees.environment),
         "work": count_tree(trees.work),
     }
     with tempfile.TemporaryDirectory(prefix="run-", dir=base) as folder:
-        tools = make_tools(arguments.tools, Path(folder), borg_compression=arguments.borg_compression)
+        tools = make_tools(arguments.tools, Path(folder))
         try:
             figures["cases"] = run_rounds(Benchmark(trees, tools, arguments.cases), range(arguments.runs))
             ours = [tool for tool in tools if isinstance(tool, Ours)]
@@ -281,7 +283,8 @@ def main() -> int:
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
     for case, figure in figures["cases"].items():
-        print(f"{case:15} {figure['ours_s']} / {figure['restic_s']} / {figure['borg_s']} s, ratio {figure['ratio']}")
+        seconds = " / ".join(str(figure[f"{name}_s"]) for name in TOOLS)
+        print(f"{case:15} {seconds} s, ratio {figure['ratio']}")
     return 0
 
 

@@ -16,6 +16,7 @@ from servers import home_environment
 from snapshot_registry import LocalRegistry
 from snapshot_trees import NOTEBOOK
 
+TOOLS = ("ours", "restic", "borg", "borg_zstd")
 VENV = Path(sys.prefix)
 RESTORE = Path(__file__).with_name("snapshot_restore.py")
 
@@ -45,6 +46,9 @@ class Tool(Protocol):
 
     def snapshot(self, subject: Subject) -> Run:
         """Take one more; its whole process is measured."""
+
+    def stored_bytes(self) -> int:
+        """What all snapshots since the beginning take on the disk."""
 
     def close(self) -> None: ...
 
@@ -102,6 +106,9 @@ class Ours:
         command = [sys.executable, str(RESTORE), part, self.reference, str(target)]
         return measure(command, env=home_environment(self.directory, VENV), cwd=self.directory)
 
+    def stored_bytes(self) -> int:
+        return _size_of(self.directory / "registry/storage")
+
     def close(self) -> None:
         if self.registry is not None:
             self.registry.close()
@@ -136,6 +143,9 @@ class Restic:
         command = [*self._command(subject.user), "backup", "--host", subject.user, *folders]
         return measure(command, env=home_environment(self.directory, VENV), cwd=subject.work)
 
+    def stored_bytes(self) -> int:
+        return _size_of(self.directory / "repository")
+
     def close(self) -> None: ...
 
 
@@ -144,8 +154,8 @@ class Borg:
     """borg without encryption, a local repository."""
 
     directory: Path
-    compression: str = "lz4"
-    name: str = "borg"
+    name: str
+    compression: str
     _count: int = 0
 
     def begin(self) -> None:
@@ -169,16 +179,25 @@ class Borg:
         command = [require("borg"), "create", "--compression", self.compression, archive, *folders]
         return measure(command, env=self._environment(subject.user), cwd=subject.work)
 
+    def stored_bytes(self) -> int:
+        return _size_of(self.directory / "repository")
+
     def close(self) -> None: ...
 
 
-def make_tools(names: Sequence[str], scratch: Path, *, borg_compression: str) -> list[Tool]:
+def make_tools(names: Sequence[str], scratch: Path) -> list[Tool]:
+    """Those of ``TOOLS`` that are named, each below ``scratch``."""
     made: dict[str, Tool] = {
         "ours": Ours(scratch / "ours"),
         "restic": Restic(scratch / "restic"),
-        "borg": Borg(scratch / "borg", compression=borg_compression),
+        "borg": Borg(scratch / "borg", name="borg", compression="lz4"),  # its default
+        "borg_zstd": Borg(scratch / "borg-zstd", name="borg_zstd", compression="zstd,3"),
     }
     return [made[name] for name in names]
+
+
+def _size_of(directory: Path) -> int:
+    return sum(path.lstat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 def _empty(directory: Path) -> None:

@@ -8,7 +8,7 @@ from charts import bar_chart, line_chart
 from tables import machine_words, ms, table, verdict
 
 RIVALS_CHART, SCALE_CHART = "images/snapshot-rivals.svg", "images/snapshot-scale.svg"
-TOOLS = {"ours": "this extension", "restic": "restic", "borg": "borg"}
+TOOLS = {"ours": "this extension", "restic": "restic", "borg": "borg", "borg_zstd": "borg, zstd 3"}
 CASES = {
     "unchanged": "nothing has changed",
     "changed20": "20 small files have changed",
@@ -24,8 +24,8 @@ def seconds(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f} s"
 
 
-def megabytes(value: int) -> str:
-    return f"{value / 1e6:.0f} MB"
+def megabytes(value: int | None) -> str:
+    return "–" if value is None else f"{value / 1e6:.0f} MB"
 
 
 def amount(value: int | None) -> str:
@@ -48,6 +48,7 @@ def rivals_part(figures: dict[str, Any]) -> str:
         time_section(figures),
         upload_section(figures),
         memory_section(figures),
+        store_section(figures["cases"]),
     ]
     if "imports" in figures:
         sections.append(import_section(figures["imports"]))
@@ -60,11 +61,12 @@ def conditions(figures: dict[str, Any]) -> str:
     environment, work = figures["environment"], figures["work"]
     return (
         f"Measured by `make bench-snapshot` (`benchmarks/snapshot.py`), median of {figures['runs']} rounds in which "
-        "all three take turns. Times are of the whole process, from its start to its end. Ours pushes gzip layers to a "
+        "all take turns. Times are of the whole process, from its start to its end. Ours pushes gzip layers to a "
         "`docker-registry` on the same machine; restic (as it comes: encrypted, which costs it about 0.6 s of each run "
-        f"to derive its key) and borg (no encryption, {figures['borg_compression']}) write to local repositories on "
-        "the same disk. The page cache is warm and written back before each run.\n\n"
-        f"The environment is installed by pip: JupyterLab, NumPy, SciPy, pandas, scikit-learn and Matplotlib, "
+        "to derive its key) and borg (no encryption; with its default, lz4, and with zstd 3, which packs as well as "
+        "the others do) write to local repositories on the same disk. The page cache is warm and written back before "
+        "each run.\n\n"
+        "The environment is installed by pip: JupyterLab, NumPy, SciPy, pandas, scikit-learn and Matplotlib, "
         f"{count(environment['files'])} files, {megabytes(environment['bytes'])}. The work tree holds 2 000 files of "
         "1–100 KB and 500 MB each of random bytes, CSV and float64: "
         f"{count(work['files'])} files, {megabytes(work['bytes'])}.\n\n"
@@ -128,6 +130,18 @@ def upload_section(figures: dict[str, Any]) -> str:
     )
 
 
+def store_section(cases: dict[str, Any]) -> str:
+    rows = [
+        [CASES[name], *(megabytes(cases[name]["stored_bytes"].get(tool)) for tool in TOOLS)]
+        for name in ("env_first", "env_work_first")
+        if name in cases
+    ]
+    return (
+        "### What is stored\n\nThe size of the registry's storage, or of the repository, after the first snapshot. "
+        f"Only restic encrypts.\n\n{table(['snapshot', *TOOLS.values()], rows)}"
+    )
+
+
 def memory_section(figures: dict[str, Any]) -> str:
     limit = figures["peak_rss_limit_bytes"]
     cases = figures["cases"]
@@ -136,8 +150,7 @@ def memory_section(figures: dict[str, Any]) -> str:
         if name in cases and cases[name]["peak_rss_bytes"] is not None:
             samples = cases[name]["samples"]
             largest = [max(samples[f"{tool}_rss_bytes"]) if f"{tool}_rss_bytes" in samples else None for tool in TOOLS]
-            cells = ["–" if value is None else megabytes(value) for value in largest]
-            rows.append([words, *cells, verdict(met=cases[name]["peak_rss_bytes"] <= limit)])
+            rows.append([words, *map(megabytes, largest), verdict(met=cases[name]["peak_rss_bytes"] <= limit)])
     return (
         "### Memory\n\nThe largest resident memory of all processes together in any round (what they share counts for "
         f"each). Limit for ours: {megabytes(limit)}.\n\n{table(['snapshot', *TOOLS.values(), ''], rows)}"
