@@ -5,7 +5,7 @@ VENV_PYTHON := .venv/bin/python
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-.PHONY: help setup setup-browser demo test lab lint format docs bench bench-jobs bench-snapshot bench-scale dist clean
+.PHONY: help setup setup-tests demo test lab lint format docs bench bench-jobs bench-snapshot bench-scale dist clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
@@ -13,14 +13,14 @@ setup: ## Python environment, front-end build, isolation
 	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer is needed." >&2; exit 1; }
 	@$(PYTHON) tools/prepare.py
 
-setup-browser:
+setup-tests:
 	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer is needed." >&2; exit 1; }
-	@$(PYTHON) tools/prepare.py --browser
+	@$(PYTHON) tools/prepare.py --tests
 
 demo: setup ## run the main job on a real example and show what comes home
 	@$(VENV_PYTHON) tools/demo.py
 
-test: setup-browser ## lint, pytest, jest, wheel and browser tests
+test: setup-tests ## lint, pytest, jest, wheel and browser tests
 	@$(VENV_PYTHON) tools/check.py
 
 lab: setup ## open JupyterLab with the examples

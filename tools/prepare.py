@@ -1,7 +1,8 @@
-"""Make this working tree ready to run, test and develop: ``python3 tools/prepare.py [--browser]``.
+"""Make this working tree ready to run, test and develop: ``python3 tools/prepare.py [--tests]``.
 
 Needs Python >= 3.10 and, for the first time, a package index; everything else is installed from there: the Python
-environment in ``.venv``, Node where there is none, the front end's packages, and with ``--browser`` a Chromium.
+environment in ``.venv``, Node where there is none, the front end's packages; with ``--tests`` also a Chromium and the
+programs that tests run against.
 Idempotent: each step is skipped while the files that it depends on are unchanged.
 """
 
@@ -17,6 +18,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from debian_programs import CURRENT, PROGRAMS, is_installed, provide_programs
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -196,7 +199,7 @@ BASE_STEPS = (
     Step("link", link_extension, inputs=("package.json", "pyproject.toml", "install.json", "jupyter-config")),
     Step("sandbox", install_sandbox),
 )
-BROWSER_STEPS = (
+TEST_STEPS = (
     Step(
         "browser-tests",
         install_browser_tests,
@@ -204,15 +207,21 @@ BROWSER_STEPS = (
         results=(ROOT / "ui-tests/node_modules",),
     ),
     Step("browser", install_browser),
+    Step(
+        "programs",
+        provide_programs,
+        inputs=("tools/debian_programs.py",),
+        results=() if all(map(is_installed, PROGRAMS)) else (CURRENT,),
+    ),
 )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Set up this working tree.")
-    parser.add_argument("--browser", action="store_true", help="also what the browser tests need")
+    parser.add_argument("--tests", action="store_true", help="also what the tests need")
     arguments = parser.parse_args()
     try:
-        for step in BASE_STEPS + (BROWSER_STEPS if arguments.browser else ()):
+        for step in BASE_STEPS + (TEST_STEPS if arguments.tests else ()):
             perform(step)
     except StepError as error:
         print(f"Setting up failed: {error}", file=sys.stderr)
