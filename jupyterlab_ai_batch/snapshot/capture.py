@@ -1,6 +1,8 @@
 """The capture: environment and work tree become layers, then one manifest under the Submission's tag.
 
-Order of visibility: blobs, manifest, signature index. A capture that is killed leaves blobs that nothing names.
+The manifest comes last: a capture that is killed, or ended by an error, leaves only blobs that nothing names. The
+signature index knows them, so that the next capture goes on from there. It is not trusted about what the store has:
+when the store misses a blob that the manifest names, the capture is made again without it.
 """
 
 from __future__ import annotations
@@ -8,11 +10,19 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-from ..errors import FileUnreadableError, FileUnstableError, NotebookInvalidError, SnapshotTooLargeError
+from ..errors import (
+    BlobMissingError,
+    FileUnreadableError,
+    FileUnstableError,
+    NotebookInvalidError,
+    SnapshotTooLargeError,
+)
 from ..models import CaptureProgress, CaptureRequest, SnapshotSummary
 from ..oci.base_image import BaseImage, ComposedImage, compose
 from ..oci.manifest import (
@@ -31,13 +41,14 @@ from .environment_layers import (
     encode_layer,
     environment_key,
 )
-from .index import IndexedFile, SignatureIndex, TreeRecord
+from .index import IndexedFile, SignatureIndex
 from .layers import Workbench, single_file_layer
+from .press import Press
 from .progress import Reporter
 from .reading import FileReader, unreadable
 from .rootfs import Changes, changes_since, removed_layers
 from .roots import CaptureRoots, choose_work_tree, walk_environment
-from .summary import describe_findings, heaviest_directories, split_reserved_names, tree_warnings
+from .summary import describe_finding, heaviest_directories, split_reserved_names, tree_warnings
 from .walk import Tree
 from .work_layers import CapturedWork, capture_work, work_key
 
@@ -64,6 +75,7 @@ def capture(
         base: An image to put the Snapshot on; ``store`` has its layers (see ``copy_base``). What the environment has in
             common with it is not captured again.
         program: What a container of the Snapshot starts.
+        progress: Called at least every 0.1 s of work; what it raises ends the capture, and nothing of it is visible.
 
     Raises:
         NotebookMissingError, NotebookInvalidError: nothing to run.
@@ -71,71 +83,102 @@ def capture(
         StorageFullError, StoragePermissionError, StorageError
         BaseImageError: the base cannot be read, or has too many layers.
     """
-    began = clock()
+    gone: set[str] = set()
+    while True:
+        try:
+            with _workbench(store, progress, clock, gone) as bench:
+                return _Capture(request, bench, index, base, program, on_unstable, clock).run(tag)
+        except BlobMissingError as exc:  # noqa: PERF203 - the index knew layers that the store has lost
+            if gone.issuperset(exc.digests):
+                raise
+            gone.update(exc.digests)
+
+
+@contextmanager
+def _workbench(
+    store: BlobStore,
+    progress: Callable[[CaptureProgress], None],
+    clock: Callable[[], datetime],
+    gone: Collection[str] = (),
+) -> Iterator[Workbench]:
     reporter = Reporter(progress)
     reporter.begin("plan")
     reader = FileReader(now_ns=lambda: _nanoseconds(clock()))
-    bench = Workbench(store, reader, reporter, started_ns=_nanoseconds(began))
-    roots, tree = choose_work_tree(request, on_tick=reporter.tick)
-    _check_tree(request, roots, tree)
-    bench.warnings += [*roots.warnings, *tree_warnings(tree)]
-    environment, changes = _capture_environment(bench, index, roots, request, base)
-    reporter.begin("work")
-    known = index.load_tree(work_key(roots.work_root))
-    work = _capture_work(bench, known, roots, tree)
-    _check_unstable(bench, on_unstable)
-    reporter.begin("finish")
-    content = _content(request, roots, base=base.digest if base is not None and changes.is_delta else None)
-    control, control_state = _control_layer(bench, work, content)
-    hidden = removed_layers(bench, changes.removed)
-    layers = (*hidden, *environment.layers, environment.index_layer, *work.layers, control)
-    digest = _write_manifest(
-        store, compose(SnapshotImage(content=content, layers=layers), base=base, program=program), tag
-    )
-    environment.save(index)
-    work.save(index, control_state)
-    return SnapshotSummary(
-        digest=digest,
-        captured_from=began,
-        captured_until=clock(),
-        bytes=environment.bytes + sum(entry.size for entry in work.files.values()),
-        new_bytes=bench.new_bytes,
-        files=sum(not stat.S_ISDIR(e.mode) for files in (environment.files, work.files) for e in files.values()),
-        work_root=roots.work_root,
-        warnings=(*bench.warnings, *describe_findings(work.files)),
-    )
+    with Press(store, on_wait=reporter.tick, on_bytes=reporter.wrote) as press:
+        yield Workbench(store, reader, reporter, press, started_ns=_nanoseconds(clock()), gone=frozenset(gone))
 
 
-def _capture_environment(
-    bench: Workbench, index: SignatureIndex, roots: CaptureRoots, request: CaptureRequest, base: BaseImage | None
-) -> tuple[CapturedEnvironment, Changes]:
-    bench.reporter.begin("environment")
-    key = environment_key(roots.environment_roots)
-    entries = walk_environment(roots, on_tick=bench.reporter.tick)
-    changes = Changes(entries=entries)
-    if base is not None:
-        reference = request.environment.base
-        changes = changes_since(
-            base,
-            entries,
-            roots=roots,
-            started_at=reference.started_at if reference is not None else None,
-            store=bench.store,
-            index=index,
-            on_tick=bench.reporter.tick,
+@dataclass(frozen=True, slots=True)
+class _Capture:
+    """One attempt at a capture."""
+
+    request: CaptureRequest
+    bench: Workbench
+    index: SignatureIndex
+    base: BaseImage | None
+    program: Program | None
+    on_unstable: OnUnstable
+    clock: Callable[[], datetime]
+
+    def run(self, tag: str) -> SnapshotSummary:
+        began, bench = self.clock(), self.bench
+        roots, tree = choose_work_tree(self.request, on_tick=bench.reporter.tick)
+        _check_tree(self.request, roots, tree)
+        bench.warnings += [*roots.warnings, *tree_warnings(tree)]
+        environment, changes = self._environment(roots)
+        bench.reporter.begin("work")
+        work = _capture_work(bench, self.index, roots, tree)
+        _check_unstable(bench, self.on_unstable)
+        bench.reporter.begin("finish")
+        control = _control_layer(bench, self.index, work, roots)
+        layers = (
+            *removed_layers(bench, changes.removed),
+            *environment.layers,
+            environment.index_layer,
+            *work.layers,
+            control,
         )
-        key = f"{key}\n{base.digest}"
-    return capture_environment(bench, index.load_tree(key), changes.entries, roots=roots), changes
+        base_digest = self.base.digest if self.base is not None and changes.is_delta else None
+        image = SnapshotImage(content=_content(self.request, roots, base=base_digest), layers=layers)
+        return SnapshotSummary(
+            digest=_write_manifest(bench.store, compose(image, base=self.base, program=self.program), tag),
+            captured_from=began,
+            captured_until=self.clock(),
+            bytes=environment.bytes + work.state["bytes"],
+            new_bytes=bench.new_bytes,
+            files=environment.files + work.state["files"],
+            work_root=roots.work_root,
+            warnings=(*bench.warnings, *(describe_finding(*finding) for finding in work.findings)),
+        )
+
+    def _environment(self, roots: CaptureRoots) -> tuple[CapturedEnvironment, Changes]:
+        bench, base = self.bench, self.base
+        bench.reporter.begin("environment")
+        key = environment_key(roots.environment_roots)
+        changes = Changes(entries=walk_environment(roots, on_tick=bench.reporter.tick))
+        if base is not None:
+            reference = self.request.environment.base
+            changes = changes_since(
+                base,
+                changes.entries,
+                roots=roots,
+                started_at=reference.started_at if reference is not None else None,
+                store=bench.store,
+                index=self.index,
+                on_tick=bench.reporter.tick,
+            )
+            key = f"{key}\n{base.digest}"
+        return capture_environment(bench, self.index, key, changes.entries, roots=roots), changes
 
 
-def _capture_work(bench: Workbench, known: TreeRecord, roots: CaptureRoots, tree: Tree) -> CapturedWork:
+def _capture_work(bench: Workbench, index: SignatureIndex, roots: CaptureRoots, tree: Tree) -> CapturedWork:
     entries, reserved = split_reserved_names(tree.entries)
     if reserved:
         bench.warnings.append(
             f"{reserved[0]!r} is left out: names that begin with '.wh.' cannot be kept in a snapshot."
         )
     accept = {roots.notebook: is_notebook}
-    work = capture_work(bench, known, entries, work_root=roots.work_root, accept=accept)
+    work = capture_work(bench, index, entries, work_root=roots.work_root, accept=accept)
     if os.path.realpath(os.path.join(roots.work_root, roots.notebook)) in bench.unstable:
         raise NotebookInvalidError(
             f"The notebook {roots.notebook} is not a notebook, or is being written all the time.",
@@ -212,16 +255,20 @@ def _content(request: CaptureRequest, roots: CaptureRoots, *, base: str | None) 
     )
 
 
-def _control_layer(bench: Workbench, work: CapturedWork, content: SnapshotContent) -> tuple[Layer, dict[str, Any]]:
-    """The layer with the work tree's index; the last one when nothing changed."""
-    stored: Mapping[str, Any] = work.known.state.get("control", {})
-    if work.unchanged and stored.get("work_root") == content.work_root:
-        layer = decode_layer(stored["layer"])
-        if bench.has_layers([layer]):
-            return layer, dict(stored)
-    entries = (work_index_entry(path, entry) for path, entry in work.files.items() if path)
-    layer = single_file_layer(bench, LayerRole.CONTROL, WORK_INDEX_PATH, write_work_index(entries))
-    return layer, {"work_root": content.work_root, "layer": encode_layer(layer)}
+def _control_layer(bench: Workbench, index: SignatureIndex, work: CapturedWork, roots: CaptureRoots) -> Layer:
+    """The layer with the work tree's index, the last one where nothing changed; after it the tree is complete."""
+    key = work_key(roots.work_root)
+    if work.unchanged and "control" in work.state:
+        layer = decode_layer(work.state["control"])
+        if bench.may_have([layer]):
+            if work.files is not None:
+                index.save_tree(key, work.files, work.state, seal=work.seal)
+            return layer
+    files = index.load_tree(key).files if work.files is None else work.files
+    entries = (work_index_entry(path, entry) for path, entry in files.items() if path)
+    layer = bench.wait_for(single_file_layer(bench, LayerRole.CONTROL, WORK_INDEX_PATH, write_work_index(entries)))
+    index.save_tree(key, files, {**work.state, "control": encode_layer(layer)}, seal=work.seal)
+    return layer
 
 
 def work_index_entry(path: str, entry: IndexedFile) -> WorkIndexEntry:

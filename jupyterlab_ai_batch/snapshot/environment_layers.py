@@ -21,7 +21,16 @@ from ..oci.manifest import Layer, LayerRole
 from .environment_groups import DIRECTORIES, assign_groups, source_of
 from .environment_index import ENVIRONMENT_INDEX_PATH, EnvironmentEntry, write_environment_index
 from .index import IndexedFile, SignatureIndex, TreeRecord
-from .layers import Comparison, Workbench, compare, record, single_file_layer
+from .layers import (
+    Comparison,
+    PendingLayer,
+    Workbench,
+    compare,
+    record,
+    seal_if_proven,
+    seal_of,
+    single_file_layer,
+)
 from .reading import SMALL_BYTES, Reading, UnstableFileError, VanishedFileError
 from .roots import CaptureRoots
 from .tarstream import DIRECTORY, FILE, SYMLINK, TarHeader, TarWriter
@@ -33,23 +42,32 @@ _PYC_HEADER_BYTES = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapturedEnvironment:
-    """What a capture of the environment gave; ``save`` it once the manifest is written."""
+    """What a capture of the environment gave; ``bytes`` of its files, uncompressed."""
 
-    known: TreeRecord
-    files: Mapping[str, IndexedFile]
     layers: tuple[Layer, ...]
     index_layer: Layer
-    unchanged: bool
+    files: int
     bytes: int
 
-    def save(self, index: SignatureIndex) -> None:
-        state = {
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> CapturedEnvironment | None:
+        """What the signature index kept of it; None when that capture did not come to its end."""
+        if "index" not in state:
+            return None
+        return cls(
+            layers=tuple(map(decode_layer, state["layers"])),
+            index_layer=decode_layer(state["index"]),
+            files=state["files"],
+            bytes=state["bytes"],
+        )
+
+    def to_state(self) -> dict[str, Any]:
+        return {
             "layers": [encode_layer(layer) for layer in self.layers],
             "index": encode_layer(self.index_layer),
+            "files": self.files,
             "bytes": self.bytes,
         }
-        if self.files is not self.known.files or state != self.known.state:
-            index.save_tree(self.known, self.files, state)
 
 
 def environment_key(roots: Iterable[str]) -> str:
@@ -73,29 +91,33 @@ def decode_layer(fields: list[Any]) -> Layer:
 
 
 def capture_environment(
-    bench: Workbench, known: TreeRecord, entries: Mapping[str, os.stat_result], *, roots: CaptureRoots
+    bench: Workbench, index: SignatureIndex, key: str, entries: Mapping[str, os.stat_result], *, roots: CaptureRoots
 ) -> CapturedEnvironment:
-    """Write the layers that are not in the store yet.
+    """Write the layers that the store has not, and note in the index under ``key`` what they are.
 
     Args:
         entries: Everything in the environment; paths are absolute without their leading ``/``.
     """
+    seal = seal_of(entries)
+    sealed = index.load_seal(key)
+    captured = _usable(bench, sealed.state)
+    if captured is not None and sealed.seal == seal:
+        return captured
+    known = index.load_tree(key)
     comparison = compare(entries, known.files)
     files = _settle(bench, known, entries, comparison)
-    kept = {layer.name: layer for layer in map(decode_layer, known.state.get("layers", ()))}
-    index_layer = decode_layer(known.state["index"]) if "index" in known.state else None
-    unchanged = not comparison.changed and not comparison.removed and index_layer is not None
-    if unchanged and index_layer is not None and bench.has_layers([*kept.values(), index_layer]):
-        same = len(comparison.same) == len(entries)
-        return CapturedEnvironment(
-            known=known,
-            files=known.files if same else files,
-            layers=tuple(kept.values()),
-            index_layer=index_layer,
-            unchanged=True,
-            bytes=int(known.state.get("bytes", 0)),
-        )
-    return _Builder(bench, known, entries, files).build(comparison, kept, roots)
+    captured = None if comparison.changed or comparison.removed else _usable(bench, known.state)
+    if captured is None:
+        captured = _Builder(bench, index, key, known, entries, files).build(comparison, roots)
+    proven = seal_if_proven(seal, entries, files)
+    if proven or files != known.files or captured.to_state() != known.state:
+        index.save_tree(key, files, captured.to_state(), seal=proven)
+    return captured
+
+
+def _usable(bench: Workbench, state: Mapping[str, Any]) -> CapturedEnvironment | None:
+    captured = CapturedEnvironment.from_state(state)
+    return captured if captured and bench.may_have([*captured.layers, captured.index_layer]) else None
 
 
 def _settle(
@@ -120,35 +142,54 @@ def _settle(
 @dataclass(slots=True)
 class _Builder:
     bench: Workbench
+    index: SignatureIndex
+    key: str
     known: TreeRecord
     entries: Mapping[str, os.stat_result]
     files: dict[str, IndexedFile]
     unreadable: list[str] = field(default_factory=list)
 
-    def build(self, comparison: Comparison, kept: dict[str, Layer], roots: CaptureRoots) -> CapturedEnvironment:
+    def build(self, comparison: Comparison, roots: CaptureRoots) -> CapturedEnvironment:
         groups = self._groups(roots)
         members: dict[str, list[str]] = {}
         for path in sorted(groups):
             members.setdefault(groups[path], []).append(path)
+        kept = {layer.name: layer for layer in map(decode_layer, self.known.state.get("layers", ()))}
         stale = self._stale(groups, comparison)
-        stale |= {name for name in members if name not in kept or not self.bench.has_layers([kept[name]])}
-        self.bench.reporter.expect(sum(self.entries[path].st_size for name in stale for path in members.get(name, ())))
-        layers = tuple(
-            self.bench.write_layer(LayerRole.ENVIRONMENT, name, partial(self._fill, name, members[name]))
-            if name in stale
-            else kept[name]
-            for name in sorted(members, key=lambda name: (name != DIRECTORIES, name))
-        )
+        kept = {
+            name: layer
+            for name, layer in kept.items()
+            if name in members and name not in stale and self.bench.may_have([layer])
+        }
+        layers = self._press(members, kept)
         if self.unreadable:
             self.bench.warnings.append(_unreadable_warning(self.unreadable))
+        index_layer = self._press_index()
+        ordered = sorted(members, key=lambda name: (name != DIRECTORIES, name))
         return CapturedEnvironment(
-            known=self.known,
-            files=self.files,
-            layers=layers,
-            index_layer=self._write_index(),
-            unchanged=False,
+            layers=tuple(kept.get(name) or self.bench.wait_for(layers[name]) for name in ordered),
+            index_layer=self.bench.wait_for(index_layer),
+            files=sum(not stat.S_ISDIR(entry.mode) for entry in self.files.values()),
             bytes=sum(entry.size for entry in self.files.values()),
         )
+
+    def _press(self, members: Mapping[str, list[str]], kept: Mapping[str, Layer]) -> dict[str, PendingLayer]:
+        """Write the layers that are not kept."""
+        missing = [name for name in members if name not in kept]
+        self.bench.reporter.expect(sum(self.entries[path].st_size for name in missing for path in members[name]))
+        layers: dict[str, PendingLayer] = {}
+        for name in missing:
+            layers[name] = self.bench.press_layer(LayerRole.ENVIRONMENT, name, partial(self._fill, name, members[name]))
+            if self.bench.is_checkpoint():
+                self._note_progress(layers, kept)
+        return layers
+
+    def _note_progress(self, layers: Mapping[str, PendingLayer], kept: Mapping[str, Layer]) -> None:
+        """So that a capture that is killed need not write these layers again."""
+        done = dict(kept)
+        done |= {name: self.bench.wait_for(layer) for name, layer in layers.items() if layer.is_done}
+        files = {path: entry for path, entry in self.files.items() if entry.layer in done}
+        self.index.save_tree(self.key, files, {"layers": [encode_layer(layer) for layer in done.values()]})
 
     def _groups(self, roots: CaptureRoots) -> dict[str, str]:
         sizes, groups = {}, {}
@@ -218,7 +259,7 @@ class _Builder:
         writer.write(content)
         return reading, pyc_mtime
 
-    def _write_index(self) -> Layer:
+    def _press_index(self) -> PendingLayer:
         entries = (
             EnvironmentEntry(
                 path, e.mode, e.size, e.mtime_ns, e.ctime_ns, e.inode, e.sha256.hex(), e.layer, e.target, e.pyc_mtime

@@ -1,7 +1,9 @@
 """The signature index: what the last capture of a tree saw, so that the next one reads only what changed.
 
 SQLite with a rollback journal (homes may be on NFS, where WAL is not safe). A cache: an index that is damaged or of
-another version is thrown away, which costs one reading of every file and nothing else.
+another version is thrown away, which costs one reading of every file and nothing else. What it says about layers holds
+for one store, so each store has an index of its own; and it may know of layers that no manifest names yet, or that the
+store has lost.
 """
 
 from __future__ import annotations
@@ -14,67 +16,40 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..oci.storage import ensure_private_directory, storage_errors
+from .index_columns import IndexedFile, pack_files, unpack_files
 
-_VERSION = 1
+__all__ = ["IndexedFile", "SealedTree", "SignatureIndex", "TreeRecord"]
+
+_VERSION = 2
 _BUSY_S = 30.0
-_SCHEMA = """
-CREATE TABLE trees(id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, generation INTEGER NOT NULL, state TEXT NOT NULL);
-CREATE TABLE files(
-    tree INTEGER NOT NULL, path BLOB NOT NULL, mode INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL,
-    size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL,
-    sha256 BLOB NOT NULL, target BLOB NOT NULL, link BLOB NOT NULL, layer TEXT NOT NULL, pyc_mtime INTEGER NOT NULL,
-    verified INTEGER NOT NULL, findings TEXT NOT NULL, PRIMARY KEY(tree, path)
-) WITHOUT ROWID;
-"""
+_SCHEMA = (
+    # Nobody asks for the files of a tree whose seal is whole: they come last, so that SQLite does not read them.
+    "CREATE TABLE trees(key BLOB PRIMARY KEY, seal BLOB NOT NULL, state TEXT NOT NULL, files BLOB NOT NULL)",
+    """CREATE TRIGGER forget AFTER INSERT ON trees BEGIN
+    DELETE FROM trees WHERE rowid <= (SELECT rowid FROM trees ORDER BY rowid DESC LIMIT 1 OFFSET 64); END""",
+)
 
 
-class IndexedFile(NamedTuple):
-    """One entry of a tree as it was captured.
+@dataclass(frozen=True, slots=True)
+class SealedTree:
+    """What was made of a tree (``state``, JSON) that had this seal (see ``seal_of``); without files.
 
-    Attributes:
-        mode: With the file type bits.
-        inode: Modulo 2**63.
-        sha256: Of a file's content or of a symlink's target; empty for a directory.
-        target: Of a symlink.
-        link: Path of the first name of the same file, when this is another one (hard link); else empty.
-        layer: Name of the environment layer that holds it; empty in a work tree.
-        pyc_mtime: Of a timestamp-based .pyc whose header is valid: the source's mtime in it; else -1.
-        verified: 0 when the file was so young that an unseen change cannot be ruled out.
-        findings: JSON array of [line, kind] of what looked like secrets; empty for none.
+    An empty seal vouches for nothing.
     """
 
-    mode: int
-    uid: int
-    gid: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-    sha256: bytes
-    target: str = ""
-    link: str = ""
-    layer: str = ""
-    pyc_mtime: int = -1
-    verified: int = 1
-    findings: str = ""
-
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        """What a work layer stores of it; two entries with equal identities need no new layer."""
-        return (self.mode, self.uid, self.gid, self.size, self.mtime_ns, self.sha256, self.target, self.link)
+    seal: bytes = b""
+    state: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class TreeRecord:
-    """The last capture of a tree: its files, what was made of it (``state``, JSON), and a counter of captures."""
+    """The last capture of a tree: its files and what was made of them."""
 
-    key: str
-    generation: int = 0
-    files: dict[str, IndexedFile] = field(default_factory=dict)
-    state: dict[str, Any] = field(default_factory=dict)
+    files: Mapping[str, IndexedFile] = field(default_factory=dict)
+    state: Mapping[str, Any] = field(default_factory=dict)
 
 
 class SignatureIndex:
@@ -101,66 +76,47 @@ class SignatureIndex:
             self._connection.close()
             self._connection = None
 
+    def load_seal(self, key: str) -> SealedTree:
+        """What is known about a tree as a whole."""
+        row = self._row("seal, state", key)
+        with suppress(ValueError):
+            return SealedTree() if row is None else SealedTree(bytes(row[0]), json.loads(row[1]))
+        return SealedTree()
+
     def load_tree(self, key: str) -> TreeRecord:
         """What is known about a tree; empty when nothing is."""
+        row = self._row("files, state", key)
+        with suppress(ValueError):
+            return TreeRecord() if row is None else TreeRecord(unpack_files(row[0]), json.loads(row[1]))
+        return TreeRecord()
+
+    def save_tree(
+        self, key: str, files: Mapping[str, IndexedFile], state: Mapping[str, Any], *, seal: bytes = b""
+    ) -> None:
+        """Replace what is known about a tree; the trees that were saved longest ago are forgotten."""
+        row = (os.fsencode(key), seal, json.dumps(state, separators=(",", ":")), pack_files(files))
         with self._errors():
-            row = self._open().execute("SELECT id, generation, state FROM trees WHERE key = ?", (key,)).fetchone()
-            if row is None:
-                return TreeRecord(key)
-            rows = self._open().execute(
-                "SELECT path, mode, uid, gid, size, mtime_ns, ctime_ns, inode, sha256, target, link, layer, pyc_mtime,"
-                " verified, findings FROM files WHERE tree = ?",
-                (row[0],),
-            )
-            files = {row[0].decode("utf-8", "surrogateescape"): _unpack(row) for row in rows}
-        return TreeRecord(key, row[1], files, json.loads(row[2]))
-
-    def load_state(self, key: str) -> dict[str, Any]:
-        """Only the ``state`` of a tree."""
-        with self._errors():
-            row = self._open().execute("SELECT state FROM trees WHERE key = ?", (key,)).fetchone()
-        return {} if row is None else dict(json.loads(row[0]))
-
-    def save_tree(self, known: TreeRecord, files: Mapping[str, IndexedFile], state: Mapping[str, Any]) -> None:
-        """Replace what is known about a tree, in one transaction.
-
-        Args:
-            known: What ``load_tree`` gave before; only differences to it are written unless another capture
-                has replaced it meanwhile.
-        """
-        with self._errors(), self._open() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            tree, generation = self._tree_row(connection, known.key)
-            base = known.files if generation == known.generation else {}
-            if generation != known.generation:
-                connection.execute("DELETE FROM files WHERE tree = ?", (tree,))
-            gone = [(tree, os.fsencode(path)) for path in base if path not in files]
-            connection.executemany("DELETE FROM files WHERE tree = ? AND path = ?", gone)
-            changed = (
-                _pack(tree, path, entry)
-                for path, entry in files.items()
-                if base.get(path) is not entry and base.get(path) != entry
-            )
-            connection.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", changed)
-            connection.execute(
-                "UPDATE trees SET generation = ?, state = ? WHERE id = ?",
-                (generation + 1, json.dumps(state, separators=(",", ":")), tree),
-            )
+            self._open().execute("INSERT OR REPLACE INTO trees VALUES (?, ?, ?, ?)", row)
 
     def refresh_ctimes(self, key: str, moved: Iterable[tuple[str, int, int]]) -> None:
         """Note (path, old ctime, new ctime) of files whose content is known not to have changed with it."""
         with self._errors(), self._open() as connection:
             connection.execute("BEGIN IMMEDIATE")
-            tree, _ = self._tree_row(connection, key)
-            connection.executemany(
-                "UPDATE files SET ctime_ns = ? WHERE tree = ? AND path = ? AND ctime_ns = ?",
-                ((new, tree, os.fsencode(path), old) for path, old, new in moved),
-            )
+            known = self.load_tree(key)
+            files = dict(known.files)
+            for path, old, new in moved:
+                if path in files and files[path].ctime_ns == old:
+                    files[path] = files[path]._replace(ctime_ns=new)
+            self.save_tree(key, files, known.state)
 
-    def _tree_row(self, connection: sqlite3.Connection, key: str) -> tuple[int, int]:
-        connection.execute("INSERT OR IGNORE INTO trees(key, generation, state) VALUES (?, 0, '{}')", (key,))
-        row = connection.execute("SELECT id, generation FROM trees WHERE key = ?", (key,)).fetchone()
-        return int(row[0]), int(row[1])
+    def _row(self, columns: str, key: str) -> tuple[Any, ...] | None:
+        with self._errors():
+            found: tuple[Any, ...] | None = (
+                self._open()
+                .execute(f"SELECT {columns} FROM trees WHERE key = ?", (os.fsencode(key),))  # noqa: S608 - columns of ours
+                .fetchone()
+            )
+        return found
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -197,7 +153,7 @@ class SignatureIndex:
         if version != _VERSION:
             for table in ("files", "trees"):
                 connection.execute(f"DROP TABLE IF EXISTS {table}")
-            for statement in _SCHEMA.split(";"):
+            for statement in _SCHEMA:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
@@ -217,18 +173,3 @@ class SignatureIndex:
                     self.close()
                     self._forget()
                 raise
-
-
-def _unpack(row: tuple[Any, ...]) -> IndexedFile:
-    if row[9] or row[10]:
-        row = (*row[:9], os.fsdecode(row[9]), os.fsdecode(row[10]), *row[11:])
-    else:
-        row = (*row[:9], "", "", *row[11:])
-    return IndexedFile(*row[1:])
-
-
-def _pack(tree: int, path: str, entry: IndexedFile) -> tuple[Any, ...]:
-    values = list(entry)
-    values[8] = os.fsencode(entry.target)
-    values[9] = os.fsencode(entry.link)
-    return (tree, os.fsencode(path), *values)

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+import hashlib
+import marshal
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from ..errors import FileUnreadableError
 from ..oci.manifest import Layer, LayerRole
 from ..oci.port import BlobStore
-from .codec import MEMBER_BYTES, Compressor
+from .codec import MEMBER_BYTES
 from .index import IndexedFile
+from .press import Press, Pressed
 from .progress import Reporter
 from .reading import MAX_READS, FileReader, Reading, TornStreamError, UnstableFileError, VanishedFileError
 from .tarstream import FILE, TarHeader, TarWriter
 
+CHECKPOINT_S = 2.0
+
 _INODE_MASK = (1 << 63) - 1
 _HASH_THREADS = 2
+_signature = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
+
+
+@dataclass(slots=True)
+class PendingLayer:
+    """A layer that is filled, and on its way into the store; ``layer`` once somebody has waited for it."""
+
+    role: LayerRole
+    name: str
+    pressed: Future[Pressed]
+    layer: Layer | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.pressed.done() and self.pressed.exception() is None
 
 
 @dataclass(slots=True)
@@ -26,7 +48,9 @@ class Workbench:
     """What every step of one capture shares.
 
     Attributes:
+        press: Through which layers go into ``store``.
         started_ns: The system's clock when the capture began.
+        gone: Digests of layers that the store turned out not to have, whatever the index says.
         unstable: Absolute paths of files that changed at every reading; they are in no layer.
         warnings: One sentence each.
         new_bytes: Compressed bytes of the layers written.
@@ -35,29 +59,57 @@ class Workbench:
     store: BlobStore
     reader: FileReader
     reporter: Reporter
+    press: Press
     started_ns: int
+    gone: Collection[str] = ()
     unstable: set[str] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
     new_bytes: int = 0
+    checkpoint_at: float = field(default_factory=lambda: time.monotonic() + CHECKPOINT_S)
 
     def write_layer(self, role: LayerRole, name: str, fill: Callable[[TarWriter], None]) -> Layer:
-        """Write a layer; begun anew when a large file changes while it is streamed.
+        """Write a layer and wait until it is in the store; see ``press_layer``."""
+        return self.wait_for(self.press_layer(role, name, fill))
+
+    def press_layer(self, role: LayerRole, name: str, fill: Callable[[TarWriter], None]) -> PendingLayer:
+        """Fill a layer; begun anew when a large file changes while it is streamed.
 
         Raises:
-            StorageFullError, StorageError: nothing is visible of it.
+            StorageFullError, StorageError: nothing is visible of it, or of another that was on its way.
         """
         torn: dict[str, int] = {}
         while True:
             try:
-                return self._write_layer(role, name, fill)
+                return PendingLayer(role, name, self._fill(fill))
             except TornStreamError as exc:  # noqa: PERF203 - a layer is large
                 torn[exc.path] = torn.get(exc.path, 0) + 1
                 if torn[exc.path] >= MAX_READS:
                     self.unstable.add(exc.path)
 
-    def has_layers(self, layers: Iterable[Layer]) -> bool:
-        """Whether all of them are in the store; asking keeps them there for this capture."""
-        return all(self.store.has_blob(layer.digest) for layer in layers)
+    def wait_for(self, pending: PendingLayer) -> Layer:
+        """The layer, once it is in the store.
+
+        Raises:
+            StorageFullError, StorageError: nothing is visible of it.
+        """
+        if pending.layer is None:
+            made = self.press.wait_for(pending.pressed)
+            self.new_bytes += made.size
+            pending.layer = Layer(
+                role=pending.role, digest=made.digest, size=made.size, diff_id=made.diff_id, name=pending.name
+            )
+        return pending.layer
+
+    def may_have(self, layers: Iterable[Layer]) -> bool:
+        """Whether the store can have them all. Only the manifest's writing proves it: see ``capture``."""
+        return not any(layer.digest in self.gone for layer in layers)
+
+    def is_checkpoint(self) -> bool:
+        """Whether it is time to note which layers are finished, for a capture that is killed."""
+        if time.monotonic() < self.checkpoint_at:
+            return False
+        self.checkpoint_at = time.monotonic() + CHECKPOINT_S
+        return True
 
     def hash_files(self, paths: Mapping[str, str]) -> dict[str, Reading]:
         """Read files (name -> absolute path) for their digests only; vanished and unstable ones are absent."""
@@ -76,25 +128,26 @@ class Workbench:
                     self.reporter.read(reading.found.st_size)
         return found
 
-    def _write_layer(self, role: LayerRole, name: str, fill: Callable[[TarWriter], None]) -> Layer:
-        with self.store.write_blob() as blob, Compressor(blob, on_bytes=self.reporter.wrote) as compressor:
-            writer = TarWriter(compressor.feed, chunk_bytes=MEMBER_BYTES)
+    def _fill(self, fill: Callable[[TarWriter], None]) -> Future[Pressed]:
+        stream = self.press.begin()
+        try:
+            writer = TarWriter(stream.feed, chunk_bytes=MEMBER_BYTES, new_chunk=self.press.new_chunk)
             fill(writer)
             writer.close()
-            diff_id = compressor.finish()
-            digest, size = blob.commit()
-        self.new_bytes += size
-        return Layer(role=role, digest=digest, size=size, diff_id=diff_id, name=name)
+        except BaseException:
+            stream.discard()
+            raise
+        return stream.finish()
 
 
-def single_file_layer(bench: Workbench, role: LayerRole, path: str, content: bytes) -> Layer:
+def single_file_layer(bench: Workbench, role: LayerRole, path: str, content: bytes) -> PendingLayer:
     """A layer that holds one file of ours."""
 
     def fill(writer: TarWriter) -> None:
         writer.add(TarHeader(path=path, kind=FILE, mode=0o644, size=len(content)))
         writer.write(content)
 
-    return bench.write_layer(role, path.rpartition("/")[2], fill)
+    return bench.press_layer(role, path.rpartition("/")[2], fill)
 
 
 def record(found: os.stat_result, sha256: bytes, *, target: str = "", verified: bool = True) -> IndexedFile:
@@ -111,6 +164,31 @@ def record(found: os.stat_result, sha256: bytes, *, target: str = "", verified: 
         target=target,
         verified=int(verified),
     )
+
+
+def seal_of(entries: Mapping[str, os.stat_result]) -> bytes:
+    """A digest of all signatures: while it stays the same, nothing in the tree has changed.
+
+    Trees with equal entries in another order may have another seal; to compare them entry by entry is right, too.
+    """
+    digest = hashlib.sha256("\0".join(entries).encode("utf-8", "surrogateescape"))
+    digest.update(marshal.dumps(list(map(_signature, entries.values())), 2))  # version 2: equal values, equal bytes
+    return digest.digest()
+
+
+def seal_if_proven(seal: bytes, entries: Mapping[str, os.stat_result], files: Mapping[str, IndexedFile]) -> bytes:
+    """``seal`` when ``files`` are these entries and each one's signature proves its content; else an empty one."""
+    if len(entries) != len(files):
+        return b""
+    for path, found in entries.items():
+        known = files.get(path)
+        if known is None or not known.verified or known.mtime_ns != found.st_mtime_ns:
+            return b""
+        if known.ctime_ns != found.st_ctime_ns or known.inode != found.st_ino & _INODE_MASK:
+            return b""
+        if known.mode != found.st_mode or (known.size != found.st_size and stat.S_ISREG(found.st_mode)):
+            return b""
+    return seal
 
 
 @dataclass(slots=True)

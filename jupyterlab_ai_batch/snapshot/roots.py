@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ..errors import NotebookMissingError
 from ..models import CaptureFrom, CaptureRequest
 from .ignore import build_scope
-from .walk import Tree, WalkOptions, walk_tree
+from .walk import Tree, WalkOptions, walk_everything, walk_tree
 
 _SYSTEM = ("/proc", "/sys", "/dev", "/run")
 _ENVIRONMENT_PARTS = (
@@ -135,15 +135,14 @@ def walk_environment(roots: CaptureRoots, *, on_tick: Callable[[], None] | None 
     """Everything in the environment by its absolute path without the leading ``/``."""
     entries: dict[str, os.stat_result] = {}
     for root in roots.environment_roots:
-        options = WalkOptions(
-            never=roots.never,
-            hollow=frozenset({roots.work_root, *roots.environment_roots} - {root}),
-            scope=build_scope(()) if root in roots.sources else None,
-            on_tick=on_tick,
-        )
-        base = root.lstrip("/")
-        for path, found in walk_tree(root, options).entries.items():
-            entries.setdefault(f"{base}/{path}" if path else base, found)
+        hollow = frozenset({roots.work_root, *roots.environment_roots} - {root})
+        if root in roots.sources:
+            options = WalkOptions(never=roots.never, hollow=hollow, scope=build_scope(()), on_tick=on_tick)
+            base = root.lstrip("/")
+            found = {f"{base}/{path}" if path else base: e for path, e in walk_tree(root, options).entries.items()}
+        else:
+            found = walk_everything(root, never=roots.never, hollow=hollow, on_tick=on_tick)
+        entries.update(found)
     return entries
 
 

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 
 from ..models import SecretFinding
 from .index import IndexedFile
-from .walk import Tree
+from .walk import WHITEOUT, Tree
 
 HEAVIEST = 10
-WHITEOUT = ".wh."
 
 _DEPTH = 3
 _WHOLE_SHARE = 0.9
@@ -73,8 +72,8 @@ def findings_of(files: Mapping[str, IndexedFile]) -> list[SecretFinding]:
     ]
 
 
-def describe_findings(files: Mapping[str, IndexedFile]) -> list[str]:
-    return [f"{f.path}, line {f.line}, looks like it holds a secret ({f.kind})." for f in findings_of(files)[:20]]
+def describe_finding(path: str, line: int, kind: str) -> str:
+    return f"{path}, line {line}, looks like it holds a secret ({kind})."
 
 
 def _leads_out(tree: Tree, path: str) -> bool:

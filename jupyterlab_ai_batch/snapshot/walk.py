@@ -12,9 +12,9 @@ from ..models import Excluded
 from .ignore import DEFAULT_ORIGIN, IGNORE_FILE, OTHER_ENVIRONMENT, Ignored, IgnoreScope, is_environment
 
 MAX_ENTRIES = 2_000_000
+WHITEOUT = ".wh."  # begins the names that mean a deletion in a layer
 
 _TYPE_MASK = 0o170000
-
 _SPECIAL = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
@@ -47,7 +47,7 @@ class WalkOptions:
     """How to walk.
 
     Attributes:
-        scope: Ignore rules; None takes everything.
+        scope: Ignore rules.
         never: Absolute directories that are left out whatever the rules say.
         hollow: Absolute directories that are kept, but empty: something else covers their content.
         always: Relative path of the one file (the notebook) that no rule leaves out.
@@ -55,7 +55,7 @@ class WalkOptions:
         on_tick: Called every few thousand entries.
     """
 
-    scope: IgnoreScope | None = None
+    scope: IgnoreScope = field(default_factory=IgnoreScope)
     never: Collection[str] = ()
     hollow: Collection[str] = ()
     always: str | None = None
@@ -74,12 +74,80 @@ def walk_tree(top: str, options: WalkOptions) -> Tree:
     return _Walk(top, options).run()
 
 
+def walk_everything(
+    top: str, *, never: Collection[str], hollow: Collection[str], on_tick: Callable[[], None] | None = None
+) -> dict[str, os.stat_result]:
+    """Walk ``top`` without rules: lstat by absolute path without the leading ``/``.
+
+    Left out: sockets and the like, directories that cannot be listed, names that a layer cannot hold.
+
+    Args:
+        never, hollow: As in WalkOptions.
+
+    Raises:
+        FileUnreadableError: ``top`` itself cannot be listed.
+    """
+    entries: dict[str, os.stat_result] = {}
+    never, hollow = frozenset(never), frozenset(hollow)
+    try:
+        waiting = [(top, os.lstat(top))]
+        os.close(_open_directory(top))
+        while waiting:
+            directory, found = waiting.pop()
+            if directory in never:
+                continue
+            entries[directory[1:]] = found
+            if directory not in hollow:
+                waiting += _list_into(entries, directory)
+            if on_tick is not None:
+                on_tick()
+    except OSError as exc:
+        raise _unlistable(top) from exc
+    return entries
+
+
+def _list_into(entries: dict[str, os.stat_result], directory: str) -> list[tuple[str, os.stat_result]]:
+    """Add what a directory holds, but for directories: those are returned. The hot loop of every capture."""
+    try:
+        fd = _open_directory(directory)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
+    below = []
+    prefix = f"{directory[1:]}/".lstrip("/")
+    try:
+        with os.scandir(fd) as children:  # by descriptor: the kernel need not walk the whole path for each child
+            for child in children:
+                name = child.name
+                try:
+                    found = child.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                kind = found.st_mode & _TYPE_MASK
+                if kind in _SPECIAL or name.startswith(WHITEOUT):
+                    continue
+                if kind == stat.S_IFDIR:
+                    below.append((f"/{prefix}{name}", found))
+                else:
+                    entries[prefix + name] = found
+    finally:
+        os.close(fd)
+    return below
+
+
+def _open_directory(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _unlistable(top: str) -> FileUnreadableError:
+    return FileUnreadableError(f"The directory {top} cannot be read.", details={"path": top})
+
+
 class _Walk:
     def __init__(self, top: str, options: WalkOptions) -> None:
         self._top = top
         self._options = options
         self._tree = Tree(top)
-        self._stack: list[tuple[str, str, os.stat_result, IgnoreScope | None]] = []
+        self._stack: list[tuple[str, str, os.stat_result, IgnoreScope]] = []
         self._always_parents = _parents(options.always) if options.always else frozenset()
 
     def run(self) -> Tree:
@@ -88,12 +156,10 @@ class _Walk:
             while self._stack and not self._tree.over:
                 self._visit(*self._stack.pop())
         except OSError as exc:
-            raise FileUnreadableError(
-                f"The directory {self._top} cannot be read.", details={"path": self._top}
-            ) from exc
+            raise _unlistable(self._top) from exc
         return self._tree
 
-    def _visit(self, absolute: str, path: str, found: os.stat_result, scope: IgnoreScope | None) -> None:
+    def _visit(self, absolute: str, path: str, found: os.stat_result, scope: IgnoreScope) -> None:
         try:
             with os.scandir(absolute) as listing:
                 children = list(listing)
@@ -104,39 +170,15 @@ class _Walk:
                 raise
             self._tree.unreadable.append(path)
             return
-        if scope is not None:
-            scope = self._enter(path, scope, frozenset(child.name for child in children))
-            if scope is None:
-                return
-        if scope is None or scope.inherited is None:
+        entered = self._enter(path, scope, frozenset(child.name for child in children))
+        if entered is None:
+            return
+        if entered.inherited is None:
             self._keep_directory(path, found)
         prefix = f"{path}/" if path else ""
-        if scope is None:
-            self._take_all(children, prefix)
-        else:
-            for child in children:
-                self._child(child, prefix + child.name, scope)
-        self._check_limits()
-
-    def _take_all(self, children: list[os.DirEntry[str]], prefix: str) -> None:
-        """The children of a directory without rules: the hot loop of an environment."""
-        entries = self._tree.entries
         for child in children:
-            try:
-                found = child.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            kind = found.st_mode & _TYPE_MASK
-            path = prefix + child.name
-            if kind == stat.S_IFREG:
-                entries[path] = found
-                self._tree.bytes += found.st_size
-            elif kind != stat.S_IFDIR:
-                self._keep(path, found)
-            elif child.path in self._options.hollow:
-                entries[path] = found
-            elif child.path not in self._options.never:
-                self._stack.append((child.path, path, found, None))
+            self._child(child, prefix + child.name, entered)
+        self._check_limits()
 
     def _enter(self, path: str, scope: IgnoreScope, names: frozenset[str]) -> IgnoreScope | None:
         """The scope in a directory with these entries; None when it is another environment."""

@@ -1,7 +1,9 @@
-"""The work tree -> a base layer and deltas with explicit whiteouts; owner, mode and mtime (ns) are kept.
+"""The work tree -> a base and deltas with explicit whiteouts; owner, mode and mtime (ns) are kept.
 
-A delta holds what differs from the last capture of the same tree. Deltas become a new base when there are more than
-eight, or when they hold more than 30 % of the base. In a base, the largest files have layers of their own.
+A delta holds what differs from the last capture of the same tree, so it is small, and fast. Deltas become a new base
+behind the user's back (see ``compaction``), and only when there are far too many of them in a capture itself. A base is
+several layers: the largest files have one each, the others share a few; what such a layer holds is noted with it, so
+that the next base, or a capture after a killed one, uses it again.
 """
 
 from __future__ import annotations
@@ -18,33 +20,50 @@ from typing import Any
 from ..oci.manifest import Layer, LayerRole
 from .environment_layers import decode_layer, encode_layer
 from .index import IndexedFile, SignatureIndex, TreeRecord
-from .layers import Comparison, Workbench, compare, record
-from .reading import SMALL_BYTES, Reading, UnstableFileError, VanishedFileError
+from .layers import Comparison, PendingLayer, Workbench, compare, record, seal_if_proven, seal_of
+from .reading import MAX_READS, SMALL_BYTES, Reading, UnstableFileError, VanishedFileError
 from .secrets import find_secrets, is_scanned
 from .sqlite_backup import back_up, find_live_databases
+from .summary import findings_of
 from .tarstream import DIRECTORY, FILE, HARD_LINK, SYMLINK, TarHeader, TarWriter
+from .walk import WHITEOUT
 
-MAX_DELTAS = 8
-MAX_DELTA_SHARE = 0.3
+MAX_DELTAS = 16
+MAX_LAYERS = 28
+GOOD_DELTAS = 8
+GOOD_DELTA_SHARE = 0.3
 LARGE_BYTES = 64 * 1000**2
-MAX_LARGE_LAYERS = 16
-WHITEOUT = ".wh."
+MAX_LARGE_LAYERS = 8
+PART_BYTES = 256 * 1000**2
+MAX_PARTS = 4
+MAX_FINDINGS = 20
+MAX_MADE = 64
+
+_WHOLE_SHARE = 0.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapturedWork:
-    """What a capture of the work tree gave; ``save`` it once the manifest is written."""
+    """What a capture of the work tree gave.
 
-    known: TreeRecord
-    files: Mapping[str, IndexedFile]
+    Attributes:
+        layers: Of the tree as it is now, in order.
+        files: None when nothing at all has changed since the last capture; ``state`` tells about it.
+        state: For the signature index: JSON.
+        seal: Of the tree, where the signatures prove its content.
+        unchanged: Whether the layers are those of the last capture.
+    """
+
     layers: tuple[Layer, ...]
+    files: Mapping[str, IndexedFile] | None
     state: Mapping[str, Any]
+    seal: bytes
     unchanged: bool
 
-    def save(self, index: SignatureIndex, control: Mapping[str, Any]) -> None:
-        state = {**self.state, "control": control}
-        if self.files is not self.known.files or state != self.known.state:
-            index.save_tree(self.known, self.files, state)
+    @property
+    def findings(self) -> tuple[tuple[str, int, str], ...]:
+        """(path, line, kind) of what looks like a secret; the first 20."""
+        return tuple((path, line, kind) for path, line, kind in self.state["findings"])
 
 
 def work_key(work_root: str) -> str:
@@ -54,19 +73,41 @@ def work_key(work_root: str) -> str:
 
 def capture_work(
     bench: Workbench,
-    known: TreeRecord,
+    index: SignatureIndex,
     entries: Mapping[str, os.stat_result],
     *,
     work_root: str,
     accept: Mapping[str, Callable[[bytes], bool]],
+    new_base: bool = False,
 ) -> CapturedWork:
-    """Write the layers that are not in the store yet.
+    """Write the layers that the store has not.
 
     Args:
         entries: Relative path to lstat; the top has the path ``""``.
         accept: By path, what a file's content must be like; content that is refused counts as torn.
+        new_base: Write a base, although a delta would do.
     """
-    return _WorkCapture(bench, known, dict(entries), work_root, accept).run()
+    seal = seal_of(entries)
+    sealed = index.load_seal(work_key(work_root))
+    if sealed.seal == seal and not new_base:
+        layers = layers_of(sealed.state)
+        if bench.may_have(layers):
+            return CapturedWork(layers=layers, files=None, state=sealed.state, seal=seal, unchanged=True)
+    known = index.load_tree(work_key(work_root))
+    return _WorkCapture(bench, index, known, dict(entries), work_root, accept, new_base).run(seal)
+
+
+def layers_of(state: Mapping[str, Any]) -> tuple[Layer, ...]:
+    """The layers of a tree that the signature index knows; none when its capture did not come to its end."""
+    return tuple(map(decode_layer, state.get("layers", ())))
+
+
+def wants_new_base(state: Mapping[str, Any]) -> bool:
+    """Whether the layers of a tree have become so many, or hold so much that is no longer there, that it costs."""
+    if not state.get("layers"):
+        return False
+    many = state["deltas"] > GOOD_DELTAS or len(state["layers"]) > MAX_LAYERS - MAX_DELTAS + GOOD_DELTAS
+    return bool(many or state["delta_bytes"] > GOOD_DELTA_SHARE * state["base_bytes"])
 
 
 def link_targets(entries: Mapping[str, os.stat_result]) -> dict[str, str]:
@@ -85,32 +126,44 @@ def link_targets(entries: Mapping[str, os.stat_result]) -> dict[str, str]:
 @dataclass(slots=True)
 class _WorkCapture:
     bench: Workbench
+    index: SignatureIndex
     known: TreeRecord
     entries: dict[str, os.stat_result]
     work_root: str
     accept: Mapping[str, Callable[[bytes], bool]]
+    new_base: bool
     files: dict[str, IndexedFile] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     databases: frozenset[str] = frozenset()
+    complete: bool = False
+    made: dict[str, PendingLayer | Layer] = field(default_factory=dict)
 
-    def run(self) -> CapturedWork:
+    def run(self, seal: bytes) -> CapturedWork:
         self.databases, companions = find_live_databases(self.work_root, self.entries)
         for path in companions:
             self.entries.pop(path)
         self.links = link_targets(self.entries)
         comparison = compare(self.entries, self.known.files)
         changed = self._settle(comparison)
-        layers = [decode_layer(fields) for fields in self.known.state.get("layers", ())]
-        complete = bool(layers) and self.bench.has_layers(layers)
-        if complete and not changed and not comparison.removed:
-            same = len(comparison.same) == len(self.entries)
-            files = self.known.files if same else self.files
-            return CapturedWork(
-                known=self.known, files=files, layers=tuple(layers), state=self.known.state, unchanged=True
-            )
-        if complete and self._fits_delta(changed):
-            return self._delta(layers, changed, comparison.removed)
-        return self._base(layers)
+        layers = list(layers_of(self.known.state))
+        self.complete = bool(layers) and self.bench.may_have(layers)
+        unchanged = self.complete and not changed and not comparison.removed and not self.new_base
+        if unchanged:
+            state = dict(self.known.state)
+        elif self.complete and not self.new_base and self._fits_delta(layers, changed):
+            state = self._delta(layers, changed, comparison.removed)
+        else:
+            state = self._base()
+        state["findings"] = [[f.path, f.line, f.kind] for f in findings_of(self.files)[:MAX_FINDINGS]]
+        state["files"] = sum(not stat.S_ISDIR(entry.mode) for entry in self.files.values())
+        state["bytes"] = sum(entry.size for entry in self.files.values())
+        return CapturedWork(
+            layers=layers_of(state),
+            files=self.files,
+            state=state,
+            seal=b"" if companions else seal_if_proven(seal, self.entries, self.files),
+            unchanged=unchanged,
+        )
 
     def _settle(self, comparison: Comparison) -> set[str]:
         """Read what is suspect; returns the paths that a new layer must hold."""
@@ -139,87 +192,144 @@ class _WorkCapture:
         firsts |= changed & set(self.links.values())
         return changed | firsts | {path for path, first in self.links.items() if first in firsts}
 
-    def _fits_delta(self, changed: Collection[str]) -> bool:
-        state = self.known.state
-        size = sum(self.entries[path].st_size for path in changed if stat.S_ISREG(self.entries[path].st_mode))
-        deltas = int(state.get("delta_bytes", 0)) + size
-        return int(state.get("deltas", 0)) < MAX_DELTAS and deltas <= MAX_DELTA_SHARE * int(state.get("base_bytes", 0))
+    def _fits_delta(self, layers: Sequence[Layer], changed: Collection[str]) -> bool:
+        too_many = self.known.state["deltas"] >= MAX_DELTAS or len(layers) + len(self._own(changed)) >= MAX_LAYERS
+        return not too_many and self._size(changed) <= _WHOLE_SHARE * self._size(self.entries)
 
-    def _delta(self, layers: list[Layer], changed: Collection[str], removed: Sequence[str]) -> CapturedWork:
-        whiteouts = self._whiteouts(removed)
-        layer = self._write("delta", sorted(changed), whiteouts)
-        size = sum(self.files[path].size for path in changed if path in self.files)
-        state = self.known.state
-        return self._captured(
-            [*layers, layer],
-            deltas=int(state["deltas"]) + 1,
-            base_bytes=int(state["base_bytes"]),
-            delta_bytes=int(state["delta_bytes"]) + size,
-            large=state.get("large", {}),
+    def _delta(self, layers: Sequence[Layer], changed: Collection[str], removed: Sequence[str]) -> dict[str, Any]:
+        """Large files in layers of their own, below the delta: it has the directories, whose times come last."""
+        old = self.known.state
+        self.made = dict(list(self._known_made().items())[-MAX_MADE:])
+        own = [path for path in self._own(changed) if self._was_directory(path.rpartition("/")[0])]
+        new = [self._part(f"delta: {path}", [path]) for path in own]
+        rest = sorted(set(changed) - set(own))
+        lost = [path for path in own if path not in self.files]
+        if rest or removed or lost:
+            new.append(self._press("delta", rest, self._whiteouts([*removed, *lost]), hidden=self.known.files))
+        return self._state(
+            [*layers, *new],
+            deltas=old["deltas"] + 1,
+            base_bytes=old["base_bytes"],
+            delta_bytes=old["delta_bytes"] + self._size(changed),
         )
 
-    def _base(self, old_layers: Sequence[Layer]) -> CapturedWork:
-        large = self._large_files()
-        layers = [self._write("base", sorted(self.entries.keys() - set(large)), ())]
-        reusable = {layer.digest: layer for layer in old_layers}
-        keys: dict[str, str] = {}
-        for path in large:
-            layer = self._reuse(path, reusable) or self._write(f"base: {path}", [path], ())
-            layers.append(layer)
-            if path in self.files:
-                keys[layer.digest] = _content_key(path, self.files[path])
-        size = sum(entry.size for entry in self.files.values())
-        return self._captured(layers, deltas=0, base_bytes=size, delta_bytes=0, large=keys)
+    def _was_directory(self, path: str) -> bool:
+        known = self.known.files.get(path)
+        return known is not None and stat.S_ISDIR(known.mode)
 
-    def _reuse(self, path: str, layers: Mapping[str, Layer]) -> Layer | None:
-        """The layer that already holds this large file as it is."""
-        entry = self.files.get(path)
-        if entry is None or entry.identity != self.known.files[path].identity:
+    def _base(self) -> dict[str, Any]:
+        """The last part has all directories: their times must be set after their files were made."""
+        own = self._own(self.entries)
+        layers = [self._part(f"base: {path}", [path]) for path in own]
+        *parts, last = self._parts(sorted(self.entries.keys() - set(own)))
+        layers += [self._part(f"base {number}", paths) for number, paths in enumerate(parts, 1)]
+        layers.append(self._part("base", last))
+        return self._state(layers, deltas=0, base_bytes=self._size(self.files), delta_bytes=0)
+
+    def _parts(self, paths: Sequence[str]) -> list[list[str]]:
+        """Paths for a few layers of some size; all names of a file are in one, as links must not leave their layer."""
+        share = max(PART_BYTES, self._size(paths) // MAX_PARTS + 1)
+        parts: list[list[str]] = [[]]
+        homes: dict[str, list[str]] = {}
+        room = share
+        for path in paths:
+            found = self.entries[path]
+            if stat.S_ISDIR(found.st_mode):
+                continue
+            if room < 0:
+                parts.append([])
+                room = share
+            home = homes.setdefault(self.links.get(path, path), parts[-1])
+            home.append(path)
+            room -= found.st_size if stat.S_ISREG(found.st_mode) else 0
+        directories = [path for path in paths if stat.S_ISDIR(self.entries[path].st_mode)]
+        return [*parts[:-1], sorted([*parts[-1], *directories])]
+
+    def _own(self, paths: Collection[str]) -> list[str]:
+        """The large files among them that get layers of their own."""
+        linked = self.links.keys() | set(self.links.values()) | self.databases
+        sizes = [(self.entries[path].st_size, path) for path in paths if self._is_file(path) and path not in linked]
+        large = sorted((size, path) for size, path in sizes if size >= LARGE_BYTES)
+        return sorted(path for _, path in large[-MAX_LARGE_LAYERS:])
+
+    def _size(self, paths: Collection[str]) -> int:
+        return sum(self.entries[path].st_size for path in paths if self._is_file(path))
+
+    def _is_file(self, path: str) -> bool:
+        return stat.S_ISREG(self.entries[path].st_mode)
+
+    def _part(self, name: str, paths: Sequence[str]) -> PendingLayer | Layer:
+        """A layer of these files: one that the store has already, where it is known."""
+        layer = self._known_made().get(self._content_key(paths) or "")
+        if layer is None or not self.bench.may_have([layer]):
+            pending = self._press(name, paths)
+            key = self._content_key(paths)
+            if key is not None:
+                self.made[key] = pending
+            if self.bench.is_checkpoint():
+                self._note_progress()
+            return pending
+        self.made[self._content_key(paths) or ""] = layer
+        return layer
+
+    def _known_made(self) -> dict[str, Layer]:
+        return {key: decode_layer(fields) for key, fields in self.known.state.get("made", {}).items()}
+
+    def _content_key(self, paths: Sequence[str]) -> str | None:
+        """What a layer of these files is made of; None while one of them has not been read."""
+        if any(path not in self.files for path in paths):
             return None
-        key = _content_key(path, entry)
-        digest = next((digest for digest, value in self.known.state.get("large", {}).items() if value == key), None)
-        layer = layers.get(digest or "")
-        return layer if layer is not None and self.bench.has_layers([layer]) else None
+        identities = [(path, self.files[path].identity) for path in paths]
+        return hashlib.sha256(repr(identities).encode("utf-8", "surrogateescape")).hexdigest()
 
-    def _large_files(self) -> list[str]:
-        linked = set(self.links) | set(self.links.values()) | self.databases
-        sizes = [
-            (found.st_size, path)
-            for path, found in self.entries.items()
-            if stat.S_ISREG(found.st_mode) and found.st_size >= LARGE_BYTES and path not in linked
-        ]
-        return sorted(path for _, path in sorted(sizes, reverse=True)[:MAX_LARGE_LAYERS])
+    def _note_progress(self) -> None:
+        """So that a capture that is killed need not write these layers again."""
+        done = {key: layer for key, layer in self.made.items() if isinstance(layer, Layer) or layer.is_done}
+        made = {**self.known.state.get("made", {}), **self._encode_made(done)}
+        if self.complete:  # a delta will still do for the next capture
+            self.index.save_tree(work_key(self.work_root), self.known.files, {**self.known.state, "made": made})
+        else:
+            self.index.save_tree(work_key(self.work_root), self.files, {"made": made})
 
-    def _captured(self, layers: list[Layer], **state: Any) -> CapturedWork:
-        encoded = {"layers": [encode_layer(layer) for layer in layers], **state}
-        return CapturedWork(known=self.known, files=self.files, layers=tuple(layers), state=encoded, unchanged=False)
+    def _encode_made(self, made: Mapping[str, PendingLayer | Layer]) -> dict[str, list[Any]]:
+        return {key: encode_layer(self._finished(layer)) for key, layer in made.items()}
+
+    def _finished(self, layer: PendingLayer | Layer) -> Layer:
+        return self.bench.wait_for(layer) if isinstance(layer, PendingLayer) else layer
+
+    def _state(self, layers: Sequence[PendingLayer | Layer], **numbers: int) -> dict[str, Any]:
+        encoded = [encode_layer(self._finished(layer)) for layer in layers]
+        return {"layers": encoded, "made": self._encode_made(self.made), **numbers}
 
     def _whiteouts(self, removed: Sequence[str]) -> list[str]:
         """The topmost removed paths whose directory is still one."""
         gone = set(removed)
         found = []
-        for path in sorted(removed):
+        for path in sorted(gone):
             parent = path.rpartition("/")[0]
             if parent not in gone and parent in self.entries and stat.S_ISDIR(self.entries[parent].st_mode):
                 found.append(path)
         return found
 
-    def _write(self, name: str, paths: Sequence[str], whiteouts: Sequence[str]) -> Layer:
-        size = sum(self.entries[path].st_size for path in paths if stat.S_ISREG(self.entries[path].st_mode))
-        self.bench.reporter.expect(size)
-        return self.bench.write_layer(LayerRole.WORK, name, partial(self._fill, paths, whiteouts))
+    def _press(
+        self, name: str, paths: Sequence[str], whiteouts: Sequence[str] = (), *, hidden: Collection[str] = ()
+    ) -> PendingLayer:
+        """Write a layer of these paths.
 
-    def _fill(self, paths: Sequence[str], whiteouts: Sequence[str], writer: TarWriter) -> None:
+        Args:
+            whiteouts: What lower layers have, and the tree has not.
+            hidden: What lower layers have: nothing of it may show through where a path turns out to be gone.
+        """
+        self.bench.reporter.expect(self._size(paths))
+        return self.bench.press_layer(LayerRole.WORK, name, partial(self._fill, paths, whiteouts, hidden))
+
+    def _fill(self, paths: Sequence[str], whiteouts: Sequence[str], hidden: Collection[str], writer: TarWriter) -> None:
         for path in whiteouts:
-            parent, _, name = path.rpartition("/")
-            hidden = f"{parent}/{WHITEOUT}{name}" if parent else f"{WHITEOUT}{name}"
-            writer.add(TarHeader(path=self._stored(hidden), kind=FILE, mode=0o600))
+            self._hide(path, writer)
         emitted: set[str] = set()
         for path in paths:
             try:
-                entry = self._add(path, writer, emitted)
-            except VanishedFileError:
-                entry = None
+                entry = self._add_as_it_is(path, writer, emitted)
             except UnstableFileError as exc:
                 if exc.path not in self.bench.unstable and self.entries[path].st_size > SMALL_BYTES:
                     raise
@@ -227,9 +337,35 @@ class _WorkCapture:
                 entry = None
             if entry is None:
                 self.files.pop(path, None)
+                if path in hidden:
+                    self._hide(path, writer)
             else:
                 emitted.add(path)
                 self.files[path] = entry
+
+    def _hide(self, path: str, writer: TarWriter) -> None:
+        parent, _, name = path.rpartition("/")
+        writer.add(TarHeader(path=self._stored(f"{parent}/{WHITEOUT}{name}".lstrip("/")), kind=FILE, mode=0o600))
+
+    def _add_as_it_is(self, path: str, writer: TarWriter, emitted: Collection[str]) -> IndexedFile | None:
+        """As ``_add``, but what has become of another type since the walk is taken as that; None when it is gone."""
+        for _ in range(MAX_READS):
+            try:
+                return self._add(path, writer, emitted)
+            except VanishedFileError:  # noqa: PERF203 - a rare thing
+                found = self._look(path)
+                if found is None:
+                    return None
+                self.entries[path] = found
+                self.links.pop(path, None)
+        raise UnstableFileError(self._absolute(path))
+
+    def _look(self, path: str) -> os.stat_result | None:
+        try:
+            found = os.lstat(self._absolute(path))
+        except OSError:
+            return None
+        return found if stat.S_IFMT(found.st_mode) in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK) else None
 
     def _add(self, path: str, writer: TarWriter, emitted: Collection[str]) -> IndexedFile | None:
         found = self.entries[path]
@@ -241,12 +377,20 @@ class _WorkCapture:
         if stat.S_ISLNK(found.st_mode):
             return self._add_symlink(path, found, writer)
         first = self.links.get(path)
-        if first is not None and first in emitted:
+        if first is not None and first in emitted and self._is_same_file(path, self.files[first]):
             writer.add(self._header(path, found, HARD_LINK, target=self._stored(first)))
             return self.files[first]._replace(link=first)
         if path in self.databases:
             return self._add_database(path, found, writer)
         return self._add_file(path, found, writer)
+
+    def _is_same_file(self, path: str, captured: IndexedFile) -> bool:
+        """Whether a hard link still leads to the file as it was captured under its first name."""
+        found = self._look(path)
+        if found is None:
+            return False
+        now = record(found, captured.sha256)
+        return (now.inode, now.size, now.mtime_ns) == (captured.inode, captured.size, captured.mtime_ns)
 
     def _add_file(self, path: str, found: os.stat_result, writer: TarWriter) -> IndexedFile:
         absolute = self._absolute(path)
@@ -310,7 +454,3 @@ class _WorkCapture:
 
     def _stored(self, path: str) -> str:
         return "/".join(part for part in (self.work_root.strip("/"), path) if part)
-
-
-def _content_key(path: str, entry: IndexedFile) -> str:
-    return hashlib.sha256(repr((path, entry.identity)).encode()).hexdigest()

@@ -20,7 +20,8 @@ from jupyterlab_ai_batch.oci.manifest import (
     build_manifest,
 )
 from jupyterlab_ai_batch.snapshot import environment_live, restore
-from jupyterlab_ai_batch.snapshot.codec import MEMBER_BYTES, Compressor
+from jupyterlab_ai_batch.snapshot.codec import MEMBER_BYTES
+from jupyterlab_ai_batch.snapshot.press import Press
 from jupyterlab_ai_batch.snapshot.tarstream import DIRECTORY, FILE, HARD_LINK, SYMLINK, TarHeader, TarWriter
 
 PACK = "lib/python3.11/site-packages/pack"
@@ -35,15 +36,15 @@ def store_layers(store: ImageLayout, *layers: list[TarHeader]) -> str:
     """A Snapshot of /w with these work layers; every file's content is zeros."""
     stored = []
     for headers in layers:
-        with store.write_blob() as blob, Compressor(blob) as compressor:
-            writer = TarWriter(compressor.feed, chunk_bytes=MEMBER_BYTES)
+        with Press(store, on_wait=lambda: None, on_bytes=lambda _: None) as press:
+            stream = press.begin()
+            writer = TarWriter(stream.feed, chunk_bytes=MEMBER_BYTES)
             for header in headers:
                 writer.add(header)
                 writer.write(bytes(header.size))
             writer.close()
-            diff_id = compressor.finish()
-            digest, size = blob.commit()
-        stored.append(Layer(role=LayerRole.WORK, digest=digest, size=size, diff_id=diff_id))
+            made = press.wait_for(stream.finish())
+        stored.append(Layer(role=LayerRole.WORK, digest=made.digest, size=made.size, diff_id=made.diff_id))
     content = SnapshotContent(work_root="/w", notebook="n.ipynb", kernel_name="python3")
     config = build_config(SnapshotImage(content=content, layers=tuple(stored)), architecture="amd64")
     return store.put_manifest(
