@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import sqlite3
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from ..errors import StorageError, StorageFullError, StoragePermissionError
 
@@ -121,6 +124,30 @@ def sync_directory(path: Path) -> None:
             os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove a directory of ours, also where somebody took our own permissions away; a missing one is fine."""
+    if directory.is_symlink() or not directory.exists():
+        return
+
+    def make_writable(_function: Callable[..., Any], path: str, _error: Any) -> None:
+        with suppress(OSError):
+            parent = Path(path).parent
+            if parent != directory.parent:
+                parent.chmod(0o700)
+            if Path(path).is_dir() and not Path(path).is_symlink():
+                Path(path).chmod(0o700)
+                remove_tree(Path(path))
+            else:
+                Path(path).unlink(missing_ok=True)
+
+    if sys.version_info >= (3, 12):
+        shutil.rmtree(directory, onexc=make_writable)
+    else:
+        shutil.rmtree(directory, onerror=make_writable)
+    with suppress(OSError):
+        directory.rmdir()
 
 
 @contextmanager

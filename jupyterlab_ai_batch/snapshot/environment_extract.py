@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 
-from ..oci.manifest import LayerRole, SnapshotImage
+from ..oci.manifest import Layer, LayerRole, SnapshotImage
 from ..oci.port import BlobStore
+from .crew import Crew
 from .environment_index import EnvironmentEntry
 from .environment_layers import MTIME_S
-from .extract import TreeWriter, chunks_of, opened_layer
-from .tarstream import FILE, TarReader, corrupt
+from .extract import TreeWriter
+from .limits import Budget
+from .stored import chunks_of, opened_layer
+from .tarreader import TarReader
+from .tarstream import FILE, corrupt
 
 _PYC_MTIME = slice(8, 12)
 
+Wanted = Mapping[str, tuple[str, EnvironmentEntry]]
 
-def extract_files(
-    store: BlobStore, image: SnapshotImage, writer: TreeWriter, wanted: Mapping[str, tuple[str, EnvironmentEntry]]
-) -> None:
+
+def extract_files(store: BlobStore, image: SnapshotImage, writer: TreeWriter, wanted: Wanted, budget: Budget) -> None:
     """Write files with their live content, mode and mtime; only layers that hold one of them are read.
 
     Args:
@@ -28,19 +33,27 @@ def extract_files(
         OSError: it cannot be written.
     """
     names = {entry.layer for _, entry in wanted.values()}
-    found = 0
-    for layer in image.with_role(LayerRole.ENVIRONMENT):
-        if layer.name not in names:
-            continue
-        with opened_layer(store, layer) as reader:
-            for header in reader:
-                if header.path in wanted and wanted[header.path][1].layer == layer.name:
-                    if header.kind != FILE:
-                        raise corrupt(f"{header.path!r} is not a file")
-                    _write(reader, writer, *wanted[header.path])
-                    found += 1
-    if found != len(wanted):
-        raise corrupt(f"{len(wanted) - found} files are missing")
+    layers = [layer for layer in image.with_role(LayerRole.ENVIRONMENT) if layer.name in names]
+    found: set[str] = set()
+    with Crew(budget) as crew:
+        for layer in sorted(layers, key=lambda layer: layer.size, reverse=True):
+            crew.submit(partial(_extract_layer, store, layer, writer, wanted, budget, found))
+    if len(found) != len(wanted):
+        raise corrupt(f"{len(wanted) - len(found)} files are missing")
+
+
+def _extract_layer(
+    store: BlobStore, layer: Layer, beside: TreeWriter, wanted: Wanted, budget: Budget, found: set[str]
+) -> None:
+    with opened_layer(store, layer, budget) as reader, beside.sibling() as writer:
+        for header in reader:
+            place, entry = wanted.get(header.path, ("", None))
+            if entry is None or entry.layer != layer.name:
+                continue
+            if header.kind != FILE or header.size != entry.size:
+                raise corrupt(f"{header.path!r} is not what was captured")
+            _write(reader, writer, place, entry)
+            found.add(header.path)
 
 
 def _write(reader: TarReader, writer: TreeWriter, place: str, entry: EnvironmentEntry) -> None:

@@ -7,17 +7,17 @@ restore back what the layers left out, and lets it tell which live files are sti
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterable, Iterator
 from io import BytesIO
 from typing import NamedTuple
 
 from ..errors import SnapshotCorruptError
-from .codec import compress_member, open_decompressed
+from .codec import UNPACK_ERRORS, compress_member, open_decompressed
 
 ENVIRONMENT_INDEX_PATH = "opt/ai-batch/environment-index.jsonl.gz"
 MAX_INDEX_BYTES = 1 << 30
 
+_DAMAGE: tuple[type[Exception], ...] = (*UNPACK_ERRORS, ValueError, RecursionError)
 _TYPES = (str, int, int, int, int, int, str, str, str, int)
 
 
@@ -61,7 +61,7 @@ def read_environment_index(content: bytes) -> Iterator[EnvironmentEntry]:
                 if total > MAX_INDEX_BYTES or not _is_entry(fields):
                     raise _damaged()
                 yield EnvironmentEntry._make(fields)
-    except (OSError, EOFError, zlib.error, ValueError) as exc:
+    except _DAMAGE as exc:
         raise _damaged() from exc
 
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 import errno
 import gzip
 import json
-import shutil
 import stat
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,8 +34,9 @@ from .environment_live import (
     is_writable,
     signature_of,
 )
-from .extract import TreeWriter
+from .extract import TreeWriter, built_beside, check_path
 from .index import SignatureIndex
+from .limits import DEFAULT_LIMITS, Budget, RestoreLimits
 from .stored import read_image, read_single_file
 from .tarstream import corrupt
 
@@ -55,7 +54,12 @@ class _Made:
 
 
 def materialise_environment(
-    store: BlobStore, digest: str, target: Path, *, index: SignatureIndex | None = None
+    store: BlobStore,
+    digest: str,
+    target: Path,
+    *,
+    index: SignatureIndex | None = None,
+    limits: RestoreLimits = DEFAULT_LIMITS,
 ) -> EnvironmentView:
     """Make the environment of a Snapshot ready in ``target``: missing, empty, or made by an earlier call.
 
@@ -66,7 +70,7 @@ def materialise_environment(
         index: Learns that linking moved the ctime of live files, which spares the next capture reading them.
 
     Raises:
-        SnapshotCorruptError: a layer is missing or damaged.
+        SnapshotCorruptError: a layer is missing or damaged, or holds more than the limits.
         StorageFullError, StorageError: nothing half-made is left in ``target``.
     """
     image = read_image(store, digest)
@@ -74,27 +78,12 @@ def materialise_environment(
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(target.with_name(f"{target.name}.lock")):
             if (target / _VIEW).exists():
-                return _check(store, image, target)
-            return _build_beside(store, image, target, index)
+                return _check(store, image, target, Budget(limits))
+            with built_beside(target) as building:
+                return _Builder(store, image, building, Budget(limits)).build(target, index)
 
 
-def _build_beside(
-    store: BlobStore, image: SnapshotImage, target: Path, index: SignatureIndex | None
-) -> EnvironmentView:
-    building = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        building.mkdir(mode=0o700)
-        view = _Builder(store, image, building).build(target, index)
-        if target.exists():
-            target.rmdir()
-        building.rename(target)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-    return view
-
-
-def _check(store: BlobStore, image: SnapshotImage, target: Path) -> EnvironmentView:
+def _check(store: BlobStore, image: SnapshotImage, target: Path, budget: Budget) -> EnvironmentView:
     """Make sure that every linked file is still what was captured; take what is not from the layers."""
     try:
         made = wire.loads(_Made, (target / _VIEW).read_bytes())
@@ -105,16 +94,21 @@ def _check(store: BlobStore, image: SnapshotImage, target: Path) -> EnvironmentV
         raise StorageError("A prepared environment is another one.", hint=f"Removing {target} is safe.")
     doubtful = [path for path, known in links.items() if current_signature(str(target / path)) != known]
     if doubtful:
-        _repair(store, image, target, links, doubtful)
+        _repair(store, image, target, links, doubtful, budget)
     return made.view
 
 
 def _repair(
-    store: BlobStore, image: SnapshotImage, target: Path, links: dict[str, Signature], doubtful: list[str]
+    store: BlobStore,
+    image: SnapshotImage,
+    target: Path,
+    links: dict[str, Signature],
+    doubtful: list[str],
+    budget: Budget,
 ) -> None:
     wanted = set(doubtful)
     roots = _Roots.of(image)
-    entries = {place: e for e in _read_entries(store, image) if (place := roots.place(e.path)) in wanted}
+    entries = {place: e for e in _read_entries(store, image, budget) if (place := roots.place(e.path)) in wanted}
     intact = find_intact({str(target / place): entry.sha256 for place, entry in entries.items()})
     edited: dict[str, tuple[str, EnvironmentEntry]] = {}
     for place, entry in entries.items():
@@ -128,7 +122,7 @@ def _repair(
         with TreeWriter(target) as writer:
             for place, _ in edited.values():
                 writer.remove_file(place)
-            extract_files(store, image, writer, edited)
+            extract_files(store, image, writer, edited, budget)
     replace_file(target / _LINKS, _encode_links(links))
 
 
@@ -144,6 +138,10 @@ class _Roots:
     def of(cls, image: SnapshotImage) -> _Roots:
         prefixes, sources = image.content.prefixes, image.content.editable_sources
         paths = (*prefixes, *sources)
+        for path in paths:
+            check_path(path.removeprefix("/"))
+            if not path.startswith("/"):
+                raise corrupt(f"{path!r} is not absolute")
         numbered = sorted(((f"{path.strip('/')}/", n) for n, path in enumerate(paths)), key=lambda i: -len(i[0]))
         return cls(paths, frozenset(range(len(prefixes), len(paths))), tuple(numbered))
 
@@ -167,13 +165,14 @@ class _Builder:
     store: BlobStore
     image: SnapshotImage
     building: Path
+    budget: Budget
     links: dict[str, Signature] = field(default_factory=dict)
     moved: list[tuple[str, int, int]] = field(default_factory=list)
     copied_bytes: int = 0
 
     def build(self, target: Path, index: SignatureIndex | None) -> EnvironmentView:
         roots = _Roots.of(self.image)
-        entries = _read_entries(self.store, self.image)
+        entries = _read_entries(self.store, self.image, self.budget)
         key = environment_key(roots.paths)
         known = index.load_tree(key).files if index is not None else {}
         linkable = (e for e in entries if is_file(e) and roots.number(e.path) not in roots.sources)
@@ -206,16 +205,18 @@ class _Builder:
         for entry in entries:
             by_root[roots.number(entry.path)].append(entry)
         used_live: set[int] = set()
+        missing: dict[str, tuple[str, EnvironmentEntry]] = {}
         with TreeWriter(self.building) as writer:
             for number, members in by_root.items():
                 writer.add_directory(str(number), mode=0o755, mtime_ns=0)
-                missing = self._link(writer, roots, members, live)
-                if missing is None:
+                left = self._link(writer, roots, members, live)
+                if left is None:
                     used_live.add(number)
-                    continue
-                extract_files(self.store, self.image, writer, missing)
-                self.copied_bytes += sum(entry.size for _, entry in missing.values())
+                else:
+                    missing.update(left)
+            extract_files(self.store, self.image, writer, missing, self.budget)
             writer.finish()
+        self.copied_bytes = sum(entry.size for _, entry in missing.values())
         return used_live
 
     def _link(
@@ -273,11 +274,15 @@ def _live_warning(path: str) -> str:
     return f"{path} is used as it is: it cannot be linked, and you cannot change it."
 
 
-def _read_entries(store: BlobStore, image: SnapshotImage) -> list[EnvironmentEntry]:
+def _read_entries(store: BlobStore, image: SnapshotImage, budget: Budget) -> list[EnvironmentEntry]:
     layers = image.with_role(LayerRole.ENVIRONMENT_INDEX)
     if len(layers) != 1:
         raise corrupt("no list of the environment's files")
-    return list(read_environment_index(read_single_file(store, layers[0], ENVIRONMENT_INDEX_PATH)))
+    entries: list[EnvironmentEntry] = []
+    for entry in read_environment_index(read_single_file(store, layers[0], ENVIRONMENT_INDEX_PATH)):
+        budget.draw_entry()
+        entries.append(entry)
+    return entries
 
 
 def _encode_links(links: Mapping[str, Signature]) -> bytes:

@@ -1,48 +1,74 @@
-"""Putting the entries of a layer on disk, without ever leaving the target directory.
+"""Putting the entries of layers on disk, without ever leaving the target directory.
 
-Each path is walked from the target's descriptor, one part at a time, never through a symlink; nothing that exists is
-opened for writing. Modes and times of directories are set at the end.
+Parents are opened below the target's descriptor, never through a symlink; nothing that exists is opened for writing.
+Modes and times of directories are set at the end.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import zlib
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
-from ..oci.manifest import Layer
-from ..oci.port import BlobStore
-from .codec import open_decompressed
-from .tarstream import TarReader, corrupt
+from ..errors import SnapshotCorruptError
+from ..oci.storage import remove_tree
+from .beneath import open_beneath
+from .limits import MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES
+from .tarstream import corrupt
 
-MAX_ENTRIES = 5_000_000
-MAX_BYTES = 256 << 30
-CHUNK_BYTES = 1 << 20
-
-_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_TARGET_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NOT_A_PATH = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EXDEV, errno.ENAMETOOLONG})
+_FILE_MODE = 0o1777  # a file that runs as its owner is nothing that a layer may bring
+_HOLE_BYTES = 1 << 20
+_HOLE = bytes(_HOLE_BYTES)
+
+
+@contextmanager
+def built_beside(target: Path) -> Iterator[Path]:
+    """A private directory that becomes ``target`` (missing or empty) at the end, and is removed on failure."""
+    building = target.with_name(f"{building_prefix(target)}{uuid.uuid4().hex[:8]}")
+    try:
+        building.mkdir(mode=0o700)
+        yield building
+        with suppress(FileNotFoundError):
+            target.rmdir()
+        building.rename(target)
+    except BaseException:
+        remove_tree(building)
+        raise
+
+
+def building_prefix(target: Path) -> str:
+    """How the names of directories begin that a killed restore of ``target`` leaves beside it."""
+    return f".{target.name}."
 
 
 class TreeWriter:
-    """Creates entries below ``target``; a context manager. Raises OSError, and SnapshotCorruptError for bad paths.
+    """Creates entries below ``target`` (or its descriptor); a context manager.
+
+    Raises (every method): OSError, and SnapshotCorruptError for a path that leads elsewhere or was there before.
 
     Args:
         keep_owner: Set uid and gid; only root can.
     """
 
-    def __init__(self, target: Path, *, keep_owner: bool = False) -> None:
-        self._root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def __init__(self, target: Path | int, *, keep_owner: bool = False) -> None:
+        self._root = open_beneath(target, "") if isinstance(target, int) else os.open(target, _TARGET_FLAGS)
         self._keep_owner = keep_owner and os.geteuid() == 0
         self._parent_path = ""
         self._parent = os.dup(self._root)
         self._directories: dict[str, tuple[int, int, int, int]] = {}
-        self._entries = 0
-        self._bytes = 0
+
+    def sibling(self) -> TreeWriter:
+        """Another writer for the same target, for another thread; ``finish`` here serves both."""
+        writer = TreeWriter(self._root, keep_owner=self._keep_owner)
+        writer._directories = self._directories
+        return writer
 
     def __enter__(self) -> TreeWriter:
         return self
@@ -55,39 +81,39 @@ class TreeWriter:
 
     def add_directory(self, path: str, *, mode: int, mtime_ns: int, uid: int = 0, gid: int = 0) -> None:
         """Create it, or give its later mode to one that was created as a parent; ``""`` is the target itself."""
-        self._count(0)
         if path:
-            os.close(self._open_directory(path))
+            parent, name = self._locate(path)
+            with suppress(FileExistsError):  # something else than a directory is found at the end
+                os.mkdir(name, 0o700, dir_fd=parent)
         self._directories[path] = (mode, mtime_ns, uid, gid)
 
     def add_file(
-        self,
-        path: str,
-        chunks: Iterator[bytes],
-        *,
-        mode: int,
-        mtime_ns: int,
-        uid: int = 0,
-        gid: int = 0,
+        self, path: str, chunks: Iterable[bytes], *, mode: int, mtime_ns: int, uid: int = 0, gid: int = 0
     ) -> None:
+        with self.new_file(path, mode=mode, mtime_ns=mtime_ns, uid=uid, gid=gid) as fd:
+            _write_all(fd, chunks)
+
+    @contextmanager
+    def new_file(self, path: str, *, mode: int, mtime_ns: int, uid: int = 0, gid: int = 0) -> Iterator[int]:
+        """The descriptor of an empty file, which gets its owner, mode and time afterwards."""
         parent, name = self._locate(path)
-        fd = os.open(name, _NEW_FILE_FLAGS, 0o600, dir_fd=parent)
+        with _new_entry(path):
+            fd = os.open(name, _NEW_FILE_FLAGS, 0o600, dir_fd=parent)
         try:
-            for chunk in chunks:
-                self._count(len(chunk), entries=0)
-                _write_all(fd, chunk)
+            yield fd
             if self._keep_owner:
                 os.fchown(fd, uid, gid)
-            os.fchmod(fd, mode)
+            os.fchmod(fd, mode & _FILE_MODE)
             os.utime(fd, ns=(mtime_ns, mtime_ns))
         finally:
             os.close(fd)
 
     def add_symlink(self, path: str, target: str, *, mtime_ns: int, uid: int = 0, gid: int = 0) -> None:
-        if not target or "\0" in target:
+        if not target or "\0" in target or len(os.fsencode(target)) >= MAX_PATH_BYTES:
             raise corrupt("bad link")
         parent, name = self._locate(path)
-        os.symlink(target, name, dir_fd=parent)
+        with _new_entry(path):
+            os.symlink(target, name, dir_fd=parent)
         if self._keep_owner:
             os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
         os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=parent, follow_symlinks=False)
@@ -95,17 +121,20 @@ class TreeWriter:
     def add_hard_link(self, path: str, first: str) -> None:
         """Another name of a file that this writer created."""
         first_parent, _, first_name = first.rpartition("/")
-        source = self._open_directory(first_parent, create=False)
+        check_path(first)
+        source = self._open(first_parent)
         try:
             parent, name = self._locate(path)
-            os.link(first_name, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
+            with _new_entry(path):
+                os.link(first_name, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
         finally:
             os.close(source)
 
     def link_from(self, live: str, path: str) -> os.stat_result:
         """Give a live file another name; returns what it now is (its ctime has moved)."""
         parent, name = self._locate(path)
-        os.link(live, name, dst_dir_fd=parent, follow_symlinks=False)
+        with _new_entry(path):
+            os.link(live, name, dst_dir_fd=parent, follow_symlinks=False)
         return os.stat(name, dir_fd=parent, follow_symlinks=False)
 
     def remove_file(self, path: str) -> None:
@@ -118,7 +147,7 @@ class TreeWriter:
         """Set owners, modes and times of directories, inner ones first."""
         for path in sorted(self._directories, reverse=True):
             mode, mtime_ns, uid, gid = self._directories[path]
-            fd = self._open_directory(path, create=False)
+            fd = self._open(path)
             try:
                 if self._keep_owner:
                     os.fchown(fd, uid, gid)
@@ -129,98 +158,84 @@ class TreeWriter:
 
     def _locate(self, path: str) -> tuple[int, str]:
         """(descriptor of the parent directory, name); the descriptor is good until the next call."""
-        self._count(0)
         parent, _, name = path.rpartition("/")
-        check_parts([name])
-        if parent != self._parent_path:
-            opened = self._open_directory(parent)
+        if parent == self._parent_path:
+            check_name(name)
+        else:
+            check_path(path)
+            opened = self._open_or_create(parent)
             os.close(self._parent)
             self._parent, self._parent_path = opened, parent
         return self._parent, name
 
-    def _open_directory(self, path: str, *, create: bool = True) -> int:
-        fd = os.dup(self._root)
-        parts = path.split("/") if path else []
+    def _open_or_create(self, path: str) -> int:
         try:
-            check_parts(parts)
-            for part in parts:
-                if create:
-                    with suppress(FileExistsError):
-                        os.mkdir(part, 0o700, dir_fd=fd)
-                below = os.open(part, _DIRECTORY_FLAGS, dir_fd=fd)
-                os.close(fd)
-                fd = below
-        except NotADirectoryError as exc:
-            os.close(fd)
-            raise corrupt(f"{path!r} is not a directory") from exc
+            return self._open(path)
+        except FileNotFoundError:
+            pass
+        parent, _, name = path.rpartition("/")
+        above = self._open_or_create(parent)
+        try:
+            with suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=above)
+        finally:
+            os.close(above)
+        return self._open(path)
+
+    def _open(self, path: str) -> int:
+        try:
+            return open_beneath(self._root, path)
         except OSError as exc:
-            os.close(fd)
-            if _is_loop(exc):
-                raise corrupt(f"{path!r} leads through a link") from exc
+            if exc.errno in _NOT_A_PATH:
+                raise corrupt(f"{path!r} is not a directory") from exc
             raise
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
-
-    def _count(self, size: int, *, entries: int = 1) -> None:
-        self._entries += entries
-        self._bytes += size
-        if self._entries > MAX_ENTRIES or self._bytes > MAX_BYTES:
-            raise corrupt("more than a snapshot may hold")
 
 
-def check_parts(parts: list[str]) -> None:
-    """Refuse path components that lead elsewhere.
+def check_path(path: str) -> None:
+    """Refuse a relative path that leads elsewhere, or that no file system holds.
 
     Raises:
         SnapshotCorruptError
     """
-    for part in parts:
-        if part in ("", ".", "..") or "\0" in part or "/" in part:
-            raise corrupt(f"bad path component {part!r}")
+    if len(os.fsencode(path)) >= MAX_PATH_BYTES or path.count("/") > MAX_DEPTH:
+        raise corrupt(f"a path of {len(path)} characters")
+    for part in path.split("/"):
+        check_name(part)
+
+
+def check_name(name: str) -> None:
+    """The same for one part of a path.
+
+    Raises:
+        SnapshotCorruptError
+    """
+    if name in ("", ".", "..") or "\0" in name or len(os.fsencode(name)) > MAX_NAME_BYTES:
+        raise corrupt(f"bad path component {name[:MAX_NAME_BYTES]!r}")
 
 
 @contextmanager
-def opened_layer(store: BlobStore, layer: Layer) -> Iterator[TarReader]:
-    """The entries of a layer; the blob is read to its end, which is what verifies its digest.
-
-    Raises:
-        SnapshotCorruptError: the blob is missing or damaged.
-    """
-    with store.open_blob(layer.digest) as blob:
-        with open_decompressed(blob) as stream:
-            yield TarReader(_Guarded(stream))
-        while blob.read(CHUNK_BYTES):
-            pass
+def _new_entry(path: str) -> Iterator[None]:
+    """The directory is private: what is there already came from another entry of the layers."""
+    try:
+        yield
+    except FileExistsError as exc:
+        raise _twice(path) from exc
 
 
-class _Guarded:
-    """A decompressed stream whose errors are ours."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def read(self, size: int) -> bytes:
-        try:
-            return self._stream.read(size)
-        except (OSError, EOFError, zlib.error) as exc:
-            raise corrupt(str(exc)) from exc
+def _twice(path: str) -> SnapshotCorruptError:
+    return corrupt(f"{path!r} appears twice")
 
 
-def chunks_of(reader: TarReader, seen: Callable[[bytes], None] = lambda _chunk: None) -> Iterator[bytes]:
-    """The content of the reader's present entry."""
-    while chunk := reader.read(CHUNK_BYTES):
-        seen(chunk)
-        yield chunk
-
-
-def _write_all(fd: int, chunk: bytes) -> None:
-    with memoryview(chunk) as view:
-        written = 0
-        while written < len(view):
-            written += os.write(fd, view[written:])
-
-
-def _is_loop(exc: OSError) -> bool:
-    return exc.errno == errno.ELOOP
+def _write_all(fd: int, chunks: Iterable[bytes]) -> None:
+    """Write to a new file; long runs of zeros become holes."""
+    hole = False
+    for chunk in chunks:
+        hole = len(chunk) == _HOLE_BYTES and chunk == _HOLE
+        if hole:
+            os.lseek(fd, _HOLE_BYTES, os.SEEK_CUR)
+            continue
+        written = os.write(fd, chunk)
+        while written < len(chunk):
+            written += os.write(fd, memoryview(chunk)[written:])
+    if hole:
+        os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))

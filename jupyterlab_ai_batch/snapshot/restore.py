@@ -1,41 +1,49 @@
 """Snapshots back on disk: the work tree by its layers, the base index, and the environment.
 
 Layers are read from the newest to the oldest; what a newer one holds or hides is passed over in the older ones, so
-nothing that was written is ever replaced or removed.
+nothing that was written is ever replaced or removed. A large file's own layer is read beside the others, or not at all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 from ..oci.manifest import Layer, LayerRole, SnapshotImage
 from ..oci.port import BlobStore
 from ..oci.storage import storage_errors
 from ..oci.work_index import WORK_INDEX_PATH
+from .crew import Crew
 from .environment_layers import environment_digest as digest_of_layers
 from .environment_restore import materialise_environment
-from .extract import TreeWriter, check_parts, chunks_of, opened_layer
-from .stored import read_image, read_single_file
-from .summary import WHITEOUT
-from .tarstream import DIRECTORY, FILE, HARD_LINK, SYMLINK, TarHeader, TarReader, corrupt
+from .extract import TreeWriter, built_beside, check_path
+from .limits import DEFAULT_LIMITS, Budget, RestoreLimits
+from .stored import chunks_of, opened_layer, read_image, read_single_file
+from .tarreader import TarReader
+from .tarstream import DIRECTORY, FILE, HARD_LINK, SYMLINK, WHITEOUT, TarHeader, corrupt
 
 __all__ = ["environment_digest", "materialise_environment", "read_base_index", "read_image", "restore_work"]
 
 
-def restore_work(store: BlobStore, digest: str, target: Path) -> None:
+def restore_work(store: BlobStore, digest: str, target: Path, *, limits: RestoreLimits = DEFAULT_LIMITS) -> None:
     """Fill the empty directory ``target`` with the captured work tree: content, modes, mtimes, links.
 
+    It is built beside ``target`` and takes its place when every layer is verified.
+
     Raises:
-        SnapshotCorruptError: a layer is missing or damaged, or holds what no capture writes.
+        SnapshotCorruptError: a layer is missing or damaged, holds what no capture writes, or more than the limits.
         StorageFullError, StorageError: ``target`` cannot be written.
     """
     image = read_image(store, digest)
-    prefix = image.content.work_root.strip("/")
-    with storage_errors(target), TreeWriter(target, keep_owner=True) as writer:
-        restorer = _Restorer(writer, prefix)
-        for layer in reversed(image.with_role(LayerRole.WORK)):
-            restorer.add_layer(store, layer)
+    budget = Budget(limits)
+    with storage_errors(target), built_beside(target) as building, TreeWriter(building, keep_owner=True) as writer:
+        with Crew(budget) as crew:
+            _Restorer(store, budget, crew, writer, image.content.work_root.strip("/")).add(
+                image.with_role(LayerRole.WORK)
+            )
         writer.finish()
 
 
@@ -67,57 +75,92 @@ def _exactly_one(image: SnapshotImage, role: LayerRole) -> tuple[Layer, ...]:
 
 @dataclass(slots=True)
 class _Restorer:
-    """Adds layers, newest first.
+    """Writes what newer layers leave visible of the older ones.
 
     Attributes:
+        prefix: What the paths in the layers begin with; empty where the work root is the file system's.
         kinds: What newer layers hold, by path: the entry's type.
         hidden: Paths that newer layers delete.
+        covering: What hides everything below it in older layers.
     """
 
+    store: BlobStore
+    budget: Budget
+    crew: Crew
     writer: TreeWriter
     prefix: str
     kinds: dict[str, bytes] = field(default_factory=dict)
     hidden: set[str] = field(default_factory=set)
     covering: set[str] = field(default_factory=set)
 
-    def add_layer(self, store: BlobStore, layer: Layer) -> None:
+    def add(self, layers: Sequence[Layer]) -> None:
+        """Deltas one by one, newest first, then the layers of the base, which share no path, at the same time."""
+        base = list(takewhile(_is_base, layers))
+        for layer in reversed(layers[len(base) :]):
+            self._add_delta(layer)
+        for layer in sorted(base, key=lambda layer: layer.size, reverse=True):
+            self._submit(layer)
+
+    def _add_delta(self, layer: Layer) -> None:
         own: dict[str, bytes] = {}
         hides: set[str] = set()
-        with opened_layer(store, layer) as reader:
-            for header in reader:
-                self._add(header, reader, own, hides)
+        single = _single_path(layer)
+        if single is None:
+            self._read(layer, self.writer, own, hides)
+        else:
+            self._submit(layer)
+            own[single] = FILE
         for path, kind in own.items():
             self.kinds.setdefault(path, kind)
         self.hidden |= hides
         self.covering = self.hidden | {path for path, kind in self.kinds.items() if kind != DIRECTORY}
 
-    def _add(self, header: TarHeader, reader: TarReader, own: dict[str, bytes], hides: set[str]) -> None:
-        path = self._relative(header.path)
-        parent, _, name = path.rpartition("/")
-        if name.startswith(WHITEOUT):
-            hides.add(f"{parent}/{_hidden_name(name)}" if parent else _hidden_name(name))
-            return
-        if path in own:
-            raise corrupt(f"{path!r} appears twice")
-        own[path] = header.kind
-        if path not in self.kinds and path not in self.hidden and not self._is_covered(path):
-            self._write(path, header, reader, own)
+    def _submit(self, layer: Layer) -> None:
+        single = _single_path(layer)
+        if single is None or self._is_visible(single):
+            self.crew.submit(partial(self._read_beside, layer, single))
 
-    def _write(self, path: str, header: TarHeader, reader: TarReader, own: dict[str, bytes]) -> None:
+    def _read_beside(self, layer: Layer, single: str | None) -> None:
+        own: dict[str, bytes] = {}
+        with self.writer.sibling() as writer:
+            self._read(layer, writer, own, set())
+        if single is not None and own.keys() - {single}:
+            raise corrupt(f"{layer.name!r} holds more than its file")
+
+    def _read(self, layer: Layer, writer: TreeWriter, own: dict[str, bytes], hides: set[str]) -> None:
+        """Write what is visible; adds what the layer holds to ``own``, and what it deletes to ``hides``."""
+        with opened_layer(self.store, layer, self.budget) as reader:
+            for header in reader:
+                self.budget.draw_entry()
+                path = self._relative(header.path)
+                parent, _, name = path.rpartition("/")
+                if name.startswith(WHITEOUT):
+                    hides.add(f"{parent}/{_hidden_name(name)}" if parent else _hidden_name(name))
+                    continue
+                if path in own:
+                    raise corrupt(f"{path!r} appears twice")
+                own[path] = header.kind
+                if self._is_visible(path):
+                    self._write(path, header, reader, writer, own)
+
+    def _write(
+        self, path: str, header: TarHeader, reader: TarReader, writer: TreeWriter, own: Mapping[str, bytes]
+    ) -> None:
         owner = {"uid": header.uid, "gid": header.gid}
         if header.kind == DIRECTORY:
-            self.writer.add_directory(path, mode=header.mode, mtime_ns=header.mtime_ns, **owner)
+            writer.add_directory(path, mode=header.mode, mtime_ns=header.mtime_ns, **owner)
         elif not path:
             raise corrupt("the work root is not a directory")
         elif header.kind == FILE:
-            self.writer.add_file(path, chunks_of(reader), mode=header.mode, mtime_ns=header.mtime_ns, **owner)
+            self.budget.foresee(header.size)
+            writer.add_file(path, chunks_of(reader), mode=header.mode, mtime_ns=header.mtime_ns, **owner)
         elif header.kind == SYMLINK:
-            self.writer.add_symlink(path, header.target, mtime_ns=header.mtime_ns, **owner)
+            writer.add_symlink(path, header.target, mtime_ns=header.mtime_ns, **owner)
         elif header.kind == HARD_LINK:
             first = self._relative(header.target)
-            if own.get(first) not in (FILE, HARD_LINK) or first in self.kinds:
+            if own.get(first) not in (FILE, HARD_LINK) or not self._is_visible(first):
                 raise corrupt(f"{path!r} is a link to nothing")
-            self.writer.add_hard_link(path, first)
+            writer.add_hard_link(path, first)
 
     def _relative(self, stored: str) -> str:
         if stored == self.prefix:
@@ -125,14 +168,26 @@ class _Restorer:
         if self.prefix and not stored.startswith(f"{self.prefix}/"):
             raise corrupt(f"{stored!r} is outside the work root")
         path = stored[len(self.prefix) + 1 :] if self.prefix else stored
-        check_parts(path.split("/"))
+        check_path(path)
         return path
 
+    def _is_visible(self, path: str) -> bool:
+        """Whether no newer layer holds or hides it."""
+        return path not in self.kinds and path not in self.hidden and not (self.covering and self._is_covered(path))
+
     def _is_covered(self, path: str) -> bool:
-        if not self.covering:
-            return False
         parts = path.split("/")
         return any("/".join(parts[:count]) in self.covering for count in range(1, len(parts)))
+
+
+def _is_base(layer: Layer) -> bool:
+    return layer.name.partition(":")[0].partition(" ")[0] == "base"
+
+
+def _single_path(layer: Layer) -> str | None:
+    """The file that has this layer for itself, by the names that ``work_layers`` gives."""
+    _, separator, path = layer.name.partition(": ")
+    return path if separator else None
 
 
 def _hidden_name(name: str) -> str:

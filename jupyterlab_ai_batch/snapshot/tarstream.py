@@ -1,34 +1,33 @@
 """Tar as OCI layers use it: ustar headers, PAX records only where ustar cannot say it.
 
 Names are text with surrogate escapes for bytes that are not UTF-8 (``os.fsdecode``). Sparse files are written as
-zeros. The writer is a pure function of its calls: same calls, same bytes. The reader trusts nothing.
+zeros. The writer is a pure function of its calls: same calls, same bytes. ``tarreader`` reads it.
 """
 
 from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 from ..errors import SnapshotCorruptError
 
 BLOCK = 512
 FILE, HARD_LINK, SYMLINK, DIRECTORY = b"0", b"1", b"2", b"5"
+WHITEOUT = ".wh."  # before the name of what a layer deletes
 
-_PAX = b"x"
+PAX = b"x"
 _MAX_OCTAL_11 = 8**11
 _MAX_OCTAL_7 = 8**7
 _NAME_BYTES = 100
 _PREFIX_BYTES = 155
-_MAX_DIGITS = 18
-_MAX_PAX_BYTES = 1 << 20
-_ZEROS = bytes(BLOCK)
+ZEROS = bytes(BLOCK)
 _NO_TARGET = bytes(_NAME_BYTES)
 _NO_PREFIX = bytes(_PREFIX_BYTES + 12)
 _MAGIC = b"ustar\x0000".ljust(72, b"\0") + b"0000000\x000000000\0"
 _MAGIC_SUM = sum(_MAGIC) + 8 * ord(" ")  # the checksum itself counts as spaces
-_NS = 10**9
+NS = 10**9
 
 
 class TarHeader(NamedTuple):
@@ -81,13 +80,13 @@ class TarWriter:
         self._append(data)
         self._left -= len(data)
         if not self._left and self._pad:
-            self._append(_ZEROS[: self._pad])
+            self._append(ZEROS[: self._pad])
 
     def close(self) -> None:
         """Write the end mark and what is left."""
         if self._left:
             raise ValueError(f"{self._left} bytes of content are missing")
-        self._append(_ZEROS * 2)
+        self._append(ZEROS * 2)
         if self._used:
             self._sink(self._view[: self._used])
 
@@ -117,7 +116,7 @@ def encode_header(header: TarHeader) -> bytes:
     path = os.fsencode(header.path) + (b"/" if header.kind == DIRECTORY else b"")
     target = os.fsencode(header.target)
     prefix, name = _split(path)
-    seconds, fraction = divmod(header.mtime_ns, _NS)
+    seconds, fraction = divmod(header.mtime_ns, NS)
     if (
         name
         and not fraction
@@ -137,7 +136,7 @@ def _pax_records(header: TarHeader, path: bytes, target: bytes) -> list[tuple[by
     records = [(b"path", path)] if path else []
     if len(target) > _NAME_BYTES:
         records.append((b"linkpath", target))
-    seconds, fraction = divmod(header.mtime_ns, _NS)
+    seconds, fraction = divmod(header.mtime_ns, NS)
     if fraction or not 0 <= seconds < _MAX_OCTAL_11:
         records.append((b"mtime", _decimal(header.mtime_ns)))
     for key, value, limit in (
@@ -184,8 +183,8 @@ def _pax(records: list[tuple[bytes, bytes]]) -> bytes:
     if any(not _is_utf8(value) for _, value in records):
         records = [(b"hdrcharset", b"BINARY"), *records]
     body = b"".join(_pax_record(key, value) for key, value in records)
-    header = TarHeader(path="PaxHeaders/entry", kind=_PAX, mode=0o644, size=len(body))
-    return _ustar(header, b"", b"PaxHeaders/entry", b"", 0) + body + _ZEROS[: -len(body) % BLOCK]
+    header = TarHeader(path="PaxHeaders/entry", kind=PAX, mode=0o644, size=len(body))
+    return _ustar(header, b"", b"PaxHeaders/entry", b"", 0) + body + ZEROS[: -len(body) % BLOCK]
 
 
 def _pax_record(key: bytes, value: bytes) -> bytes:
@@ -206,130 +205,8 @@ def _is_utf8(value: bytes) -> bool:
 
 def _decimal(value_ns: int) -> bytes:
     sign = b"-" if value_ns < 0 else b""
-    seconds, fraction = divmod(abs(value_ns), _NS)
+    seconds, fraction = divmod(abs(value_ns), NS)
     return b"%s%d.%09d" % (sign, seconds, fraction) if fraction else b"%s%d" % (sign, seconds)
-
-
-class ByteSource(Protocol):
-    """What a TarReader reads from: up to ``size`` bytes, fewer only at the end."""
-
-    def read(self, size: int, /) -> bytes: ...
-
-
-class TarReader:
-    """Iterates over the headers of a tar stream; ``read`` gives the content of the present one.
-
-    Raises (every method): SnapshotCorruptError: not the tar that TarWriter writes.
-    """
-
-    def __init__(self, stream: ByteSource) -> None:
-        self._stream = stream
-        self._left = 0
-        self._pad = 0
-
-    def __iter__(self) -> Iterator[TarHeader]:
-        while True:
-            self.skip()
-            block = self._exactly(BLOCK)
-            if block == _ZEROS:
-                return
-            records: dict[bytes, bytes] = {}
-            if block[156:157] == _PAX:
-                records = _parse_pax(self._content(_parse_ustar(block, {}).size))
-                block = self._exactly(BLOCK)
-            header = _parse_ustar(block, records)
-            if header.kind not in (FILE, HARD_LINK, SYMLINK, DIRECTORY):
-                raise corrupt(f"entry type {header.kind!r}")
-            self._left = header.size
-            self._pad = -header.size % BLOCK
-            yield header
-
-    def read(self, limit_bytes: int) -> bytes:
-        """Up to ``limit_bytes`` of the present entry; empty at its end."""
-        wanted = min(limit_bytes, self._left)
-        data = self._exactly(wanted) if wanted else b""
-        self._left -= wanted
-        return data
-
-    def skip(self) -> None:
-        """Pass over what is left of the present entry."""
-        while self._left:
-            self.read(1 << 20)
-        self._exactly(self._pad)
-        self._pad = 0
-
-    def _content(self, size: int) -> bytes:
-        if size > _MAX_PAX_BYTES:
-            raise corrupt("header too large")
-        return self._exactly(size + -size % BLOCK)[:size]
-
-    def _exactly(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        if len(data) != size:
-            raise corrupt("it ends too early")
-        return data
-
-
-def _parse_ustar(block: bytes, records: dict[bytes, bytes]) -> TarHeader:
-    if sum(block[:148]) + sum(block[156:]) + 8 * 32 != _octal(block[148:156]) or block[257:262] != b"ustar":
-        raise corrupt("bad header")
-    name, prefix = block[:100].split(b"\0", 1)[0], block[345:500].split(b"\0", 1)[0]
-    path = records.get(b"path", b"%s/%s" % (prefix, name) if prefix else name)
-    kind = block[156:157]
-    size = _number(records, b"size", block[124:136])
-    mtime = records.get(b"mtime")
-    return TarHeader(
-        path=os.fsdecode(path.rstrip(b"/") if kind == DIRECTORY else path),
-        kind=kind,
-        mode=_octal(block[100:108]) & 0o7777,
-        size=size if kind in (FILE, _PAX) else 0,
-        mtime_ns=_parse_decimal(mtime) if mtime is not None else _octal(block[136:148]) * _NS,
-        uid=_number(records, b"uid", block[108:116]),
-        gid=_number(records, b"gid", block[116:124]),
-        target=os.fsdecode(records.get(b"linkpath", block[157:257].split(b"\0", 1)[0])),
-    )
-
-
-def _parse_pax(body: bytes) -> dict[bytes, bytes]:
-    records: dict[bytes, bytes] = {}
-    while body:
-        length_text, _, _ = body.partition(b" ")
-        if not length_text.isdigit() or not len(length_text) < int(length_text) <= len(body):
-            raise corrupt("bad PAX record")
-        record, body = body[: int(length_text)], body[int(length_text) :]
-        key, separator, value = record[len(length_text) + 1 :].partition(b"=")
-        if not separator or not value.endswith(b"\n"):
-            raise corrupt("bad PAX record")
-        records[key] = value[:-1]
-    return records
-
-
-def _number(records: dict[bytes, bytes], key: bytes, field: bytes) -> int:
-    if key not in records:
-        return _octal(field)
-    if not records[key].isdigit() or len(records[key]) > _MAX_DIGITS:
-        raise corrupt(f"bad {key.decode()}")
-    return int(records[key])
-
-
-def _octal(field: bytes) -> int:
-    text = field.split(b"\0", 1)[0].strip()
-    try:
-        value = int(text, 8) if text else 0
-    except ValueError as exc:
-        raise corrupt("bad number") from exc
-    if value < 0:
-        raise corrupt("bad number")
-    return value
-
-
-def _parse_decimal(text: bytes) -> int:
-    seconds, _, fraction = text.partition(b".")
-    digits = seconds.removeprefix(b"-")
-    if not digits.isdigit() or len(digits) > _MAX_DIGITS or (fraction and not fraction.isdigit()):
-        raise corrupt("bad mtime")
-    value = int(digits) * _NS + int(fraction[:9].ljust(9, b"0") or b"0")
-    return -value if seconds.startswith(b"-") else value
 
 
 def corrupt(cause: str) -> SnapshotCorruptError:

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from ...errors import SnapshotCorruptError
 from ...models import EnvironmentView
-from ...oci.storage import replace_file, storage_errors
-from .paths import remove_tree
+from ...oci.storage import remove_tree, replace_file, storage_errors
 from .restorer import Restorer
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})\Z")

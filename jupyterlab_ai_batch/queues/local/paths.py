@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...oci.storage import ensure_private_directory
 
@@ -102,26 +97,3 @@ class RunPaths:
     @property
     def log(self) -> Path:
         return self.root / "log.txt"
-
-
-def remove_tree(directory: Path) -> None:
-    """Remove a directory of ours, also where a job took its own permissions away; a missing one is fine."""
-    if directory.is_symlink() or not directory.exists():
-        return
-
-    def make_writable(_function: Callable[..., Any], path: str, _error: Any) -> None:
-        with suppress(OSError):
-            parent = Path(path).parent
-            parent.chmod(0o700)
-            if Path(path).is_dir() and not Path(path).is_symlink():
-                Path(path).chmod(0o700)
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                Path(path).unlink(missing_ok=True)
-
-    if sys.version_info >= (3, 12):
-        shutil.rmtree(directory, onexc=make_writable)
-    else:
-        shutil.rmtree(directory, onerror=make_writable)
-    with suppress(OSError):
-        directory.rmdir()

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...models import EnvironmentView, QueueEntry, RunSpec
-from ...oci.storage import ensure_private_directory, replace_file, storage_errors
+from ...oci.storage import ensure_private_directory, remove_tree, replace_file, storage_errors
 from .environments import EnvironmentCache, Lease
-from .paths import QueuePaths, RunPaths, remove_tree
+from .paths import QueuePaths, RunPaths
 from .records import encode
 from .restorer import Restorer
 from .sandbox import Isolation, build_launch
@@ -124,7 +124,8 @@ def make_run_directory(run: RunPaths) -> None:
 
 def clean_run_directory(run: RunPaths) -> None:
     """Remove what only served the run; its log and stored outputs stay."""
-    for directory in (run.work, run.overlays, run.runtime):
+    half_restored = run.root.glob(f".{run.work.name}.*")
+    for directory in (run.work, run.overlays, run.runtime, *half_restored):
         remove_tree(directory)
     for path in (run.base_index, run.sandbox, run.heartbeat):
         path.unlink(missing_ok=True)

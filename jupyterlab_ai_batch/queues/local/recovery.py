@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 
 from ...models import Explanation, SubmissionState
+from ...oci.storage import remove_tree
 from . import explanations
-from .paths import QueuePaths, remove_tree
+from .paths import QueuePaths
 from .prepare import clean_run_directory
 from .processes import kill_leftover, read_process
 from .queue import ADMITTED_STATES, LocalQueue

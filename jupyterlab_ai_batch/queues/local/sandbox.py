@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...models import EnvironmentView
-from .paths import RunPaths, remove_tree
+from ...oci.storage import remove_tree
+from .paths import RunPaths
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 PROBE_TIMEOUT_S = 20.0
