@@ -20,13 +20,13 @@ from typing import Any
 from ..oci.manifest import Layer, LayerRole
 from .environment_layers import decode_layer, encode_layer
 from .index import IndexedFile, SignatureIndex, TreeRecord
-from .layers import Comparison, PendingLayer, Workbench, compare, record, seal_if_proven, seal_of
+from .layers import Comparison, PendingLayer, Workbench, compare, record, seal_if_proven
+from .listing import WHITEOUT, seal_of
 from .reading import MAX_READS, SMALL_BYTES, Reading, UnstableFileError, VanishedFileError
 from .secrets import find_secrets, is_scanned
 from .sqlite_backup import back_up, find_live_databases
 from .summary import findings_of
 from .tarstream import DIRECTORY, FILE, HARD_LINK, SYMLINK, TarHeader, TarWriter
-from .walk import WHITEOUT
 
 MAX_DELTAS = 16
 MAX_LAYERS = 28
@@ -202,9 +202,9 @@ class _WorkCapture:
         self.made = dict(list(self._known_made().items())[-MAX_MADE:])
         own = [path for path in self._own(changed) if self._was_directory(path.rpartition("/")[0])]
         new = [self._part(f"delta: {path}", [path]) for path in own]
-        rest = sorted(set(changed) - set(own))
+        rest = sorted({*changed, *self._directories_above([*changed, *removed])} - set(own))
         lost = [path for path in own if path not in self.files]
-        if rest or removed or lost:
+        if rest or lost:
             new.append(self._press("delta", rest, self._whiteouts([*removed, *lost]), hidden=self.known.files))
         return self._state(
             [*layers, *new],
@@ -212,6 +212,15 @@ class _WorkCapture:
             base_bytes=old["base_bytes"],
             delta_bytes=old["delta_bytes"] + self._size(changed),
         )
+
+    def _directories_above(self, paths: Collection[str]) -> set[str]:
+        """Unpacking a change touches all of them: only their own entries give them their times back."""
+        above: set[str] = set()
+        for path in paths:
+            parent = path
+            while parent and (parent := parent.rpartition("/")[0]) not in above:
+                above.add(parent)
+        return {path for path in above if path in self.entries and stat.S_ISDIR(self.entries[path].st_mode)}
 
     def _was_directory(self, path: str) -> bool:
         known = self.known.files.get(path)
