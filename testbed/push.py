@@ -10,7 +10,7 @@ from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.oci.reference import parse_reference
 from jupyterlab_ai_batch.oci.registry import Registry, RegistrySettings, connect
 from jupyterlab_ai_batch.oci.transfer import copy_image
-from jupyterlab_ai_batch.oci.transport import TransportSettings
+from jupyterlab_ai_batch.oci.transport_settings import TransportSettings
 
 from .images import TAG
 from .instance import Instance

@@ -15,7 +15,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from jupyterlab_ai_batch.oci.registry import Registry
-from jupyterlab_ai_batch.oci.transport import RetryPolicy, Transport, TransportSettings
+from jupyterlab_ai_batch.oci.transport import Transport
+from jupyterlab_ai_batch.oci.transport_settings import RetryPolicy, TransportSettings
 from tests.programs import program
 
 USER, PASSWORD = "ada", "open sesame"

@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import RegistryError, RegistryUnreachableError, SnapshotCorruptError
-from .transport import Answer, RetryPolicy
+from .answers import Answer
+from .transport_settings import RetryPolicy
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19}|\*)\Z")
 _ENOUGH_BYTES = 1 << 20

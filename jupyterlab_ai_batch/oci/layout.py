@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from ..errors import BlobMissingError, SnapshotCorruptError, StorageError
-from .mentions import mentioned
+from .mentions import MAX_MANIFEST_BYTES, mentioned
 from .port import INDEX_MEDIA_TYPE, BlobStore, Descriptor
 from .storage import check_owner, ensure_private_directory, locked, replace_file, storage_errors, sync_directory
 
 REF_NAME = "org.opencontainers.image.ref.name"
-MAX_MANIFEST_BYTES = 4 * 1024**2
 GRACE_S = 2 * 3600.0
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})\Z")

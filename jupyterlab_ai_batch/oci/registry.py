@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from ..errors import BlobMissingError, SnapshotCorruptError
+from .answers import NOT_FOUND, OK, PARTIAL, Answer
 from .credentials import Credentials, find_credentials
 from .downloads import BlobReader
-from .manifests import Manifests
 from .port import BlobStore, Descriptor
 from .reference import Reference
+from .remote_manifests import Manifests
 from .repository import SIZE_UNKNOWN, Repository, check_digest
 from .sending import BlobSender
 from .tagging import delete_tag, list_tags
-from .transport import NOT_FOUND, OK, PARTIAL, Answer, Transport, TransportSettings
+from .transport import Transport
+from .transport_settings import TransportSettings
 from .uploads import Spool, Uploads
 
 THREADS = 4

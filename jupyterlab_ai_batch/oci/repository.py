@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..errors import SnapshotCorruptError
+from .answers import NOT_FOUND, OK, Answer, Body
 from .authentication import Scope
 from .reference import is_digest
-from .transport import NOT_FOUND, OK, Answer, Body, Transport
+from .transport import Transport
 
 SIZE_UNKNOWN = -1
 

@@ -8,8 +8,8 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 from ..errors import RegistryDeniedError, RegistryError, RegistryUnreachableError
+from .answers import ACCEPTED, CREATED, Answer, Body
 from .repository import Repository
-from .transport import ACCEPTED, CREATED, Answer, Body
 from .uploads import Spool
 
 CHUNK_BYTES = 32 << 20

@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import urljoin
 
 from ..errors import RegistryError
-from .manifests import Manifests
+from .answers import NOT_FOUND, OK
 from .port import MANIFEST_MEDIA_TYPE
 from .reference import is_tag
+from .remote_manifests import Manifests
 from .repository import Repository
-from .transport import NOT_FOUND, OK
 from .trust import Origin
 
 _MAX_PAGES = 1000

@@ -1,4 +1,4 @@
-"""HTTP to one registry: pooled connections, retries, redirects, authentication, bounded answers.
+"""HTTP to one registry: retries, redirects, authentication, errors in words.
 
 Credentials are sent to the registry's own origin only, never along a redirect. Requests that may be repeated are, with
 growing pauses, when there is no connection, or on 429 and 5xx. Safe for several threads.
@@ -9,155 +9,22 @@ from __future__ import annotations
 import json
 import random
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import unquote, urljoin
+from typing import Any, cast
+from urllib.parse import urljoin
 
 from ..errors import RegistryError, RegistryUnreachableError
+from .answers import BUSY, FORBIDDEN, REDIRECTS, TOO_LARGE, UNAUTHORIZED, Answer, Body, map_client_errors
 from .authentication import Authenticator, Scope, denied
+from .connections import Connections
 from .credentials import Credentials
-from .trust import CERTIFICATE_DIRECTORIES, Origin, find_proxy, tls_context
+from .transport_settings import TransportSettings
+from .trust import Origin
 
-if TYPE_CHECKING:  # importing it takes 40 ms: not before the first request
-    from urllib3 import BaseHTTPResponse, PoolManager
-
-MAX_ANSWER_BYTES = 4 << 20
 MAX_REDIRECTS = 5
-_POOL_SIZE = 8
-_ANSWER_TIMEOUT_S = 300.0
-_PIECE_BYTES = 1 << 16
-_BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}\Z")
 _MAX_MESSAGE = 200
-OK, CREATED, ACCEPTED, NO_CONTENT, PARTIAL = 200, 201, 202, 204, 206
-UNAUTHORIZED, NOT_FOUND, TOO_LARGE = 401, 404, 413
-UNSUPPORTED = frozenset({400, 405, 501})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
-    """When to try again.
-
-    Attributes:
-        attempts: In all, the first one included.
-        first_delay_s: Before the second attempt; it doubles from then on, up to ``longest_delay_s``.
-        longest_wait_s: What a registry may ask for (Retry-After); more is an error at once.
-    """
-
-    attempts: int = 6
-    first_delay_s: float = 0.25
-    longest_delay_s: float = 8.0
-    longest_wait_s: float = 60.0
-
-    def delays(self) -> Iterator[float]:
-        for attempt in range(self.attempts - 1):
-            yield min(self.first_delay_s * 2**attempt, self.longest_delay_s)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransportSettings:
-    """How registries are reached.
-
-    Attributes:
-        plain_http: Whether the registry is spoken to without TLS; None: where it is on this machine.
-        ca_file: Certificate authorities (PEM) to be trusted besides the system's.
-        certificate_directories: ``<directory>/<host[:port]>/*.crt``, and ``*.cert`` with ``*.key``.
-        environ: Read for proxies and ``SSL_CERT_FILE``.
-        connect_timeout_s, read_timeout_s: For a connection, and for each piece of an answer.
-        commit_timeout_s: For the answer to an upload, which a registry may copy somewhere first.
-    """
-
-    plain_http: bool | None = None
-    ca_file: Path | None = None
-    certificate_directories: tuple[Path, ...] = CERTIFICATE_DIRECTORIES
-    environ: Mapping[str, str] = field(default_factory=dict)
-    connect_timeout_s: float = 20.0
-    read_timeout_s: float = 60.0
-    commit_timeout_s: float = 300.0
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """What is sent: ``length`` bytes, as pieces that can be produced again."""
-
-    length: int
-    pieces: Callable[[], Iterable[bytes | memoryview]]
-
-    @classmethod
-    def of(cls, content: bytes) -> Body:
-        return cls(len(content), lambda: (content,))
-
-
-class Answer:
-    """A response; to be closed, or read to its end.
-
-    Attributes:
-        status: Of HTTP.
-        url: Where it came from, after redirects.
-    """
-
-    def __init__(self, response: BaseHTTPResponse, url: str) -> None:
-        self._response = response
-        self.status = response.status
-        self.url = url
-
-    def header(self, name: str) -> str | None:
-        return self._response.headers.get(name)
-
-    def headers(self, name: str) -> list[str]:
-        return self._response.headers.getlist(name)
-
-    @property
-    def length(self) -> int | None:
-        """Bytes announced; None where the answer does not say."""
-        text = self.header("Content-Length") or ""
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None  # noqa: PLR2004 - 64 bits
-
-    def read_piece(self, limit_bytes: int) -> bytes:
-        """Some bytes; none at the end.
-
-        Raises:
-            RegistryUnreachableError: the connection was cut before the announced end.
-        """
-        with map_client_errors(Origin.of(self.url)):
-            return self._response.read(limit_bytes)
-
-    def read(self, *, limit_bytes: int = MAX_ANSWER_BYTES, clock: Callable[[], float] = time.monotonic) -> bytes:
-        """All of it.
-
-        Raises:
-            RegistryError: it is larger than the limit, or drips.
-            RegistryUnreachableError: the connection was cut.
-        """
-        content = bytearray()
-        deadline = clock() + _ANSWER_TIMEOUT_S
-        while piece := self.read_piece(_PIECE_BYTES):
-            content += piece
-            if len(content) > limit_bytes or clock() > deadline:
-                self.close()
-                raise RegistryError(
-                    "The registry's answer does not end.",
-                    hint="Is this the address of a registry? If so, tell its admin.",
-                    details={"limit_bytes": limit_bytes},
-                )
-        self.close()
-        return bytes(content)
-
-    def close(self) -> None:
-        """Keep the connection for the next request where little is left to be read; else give it up."""
-        remaining = self._response.length_remaining
-        if remaining is not None and remaining <= _PIECE_BYTES:
-            with suppress(RegistryError), map_client_errors(Origin.of(self.url)):
-                self._response.read()
-        self._response.close()
 
 
 class Transport:
@@ -193,8 +60,7 @@ class Transport:
         self._clock = clock
         self._chance = chance
         self._authenticator = Authenticator(self.origin, find=find, ask=self._ask_token_service, clock=clock)
-        self._pools: dict[Origin, PoolManager] = {}
-        self._lock = threading.Lock()
+        self._connections = Connections(self.settings)
 
     def request(
         self,
@@ -212,21 +78,9 @@ class Transport:
             url: Absolute, or a path at the registry.
             repeat: Whether doing it twice does no harm.
         """
+        address = urljoin(str(self.origin), url)
         delays = self.settings.retry.delays() if repeat else iter(())
-        while True:
-            try:
-                answer = self._authorized(method, urljoin(str(self.origin), url), scope, headers or {}, body)
-            except RegistryUnreachableError:
-                delay = next(delays, None)
-                if delay is None:
-                    raise
-            else:
-                delay = next(delays, None) if answer.status in _BUSY else None
-                if delay is None:
-                    return answer
-                delay = max(delay, self._wait_asked_for(answer))
-                answer.close()
-            self.pause(delay)
+        return self._repeated(lambda: self._authorized(method, address, scope, headers or {}, body), delays)
 
     def pause(self, delay_s: float) -> None:
         self.sleep(delay_s * (1 + self._chance()))
@@ -258,9 +112,9 @@ class Transport:
         return self.refused(answer.status, doing, codes, message)
 
     def refused(self, status: int, doing: str, codes: Sequence[str], message: str) -> RegistryError:
-        if status in (401, 403):
+        if status in (UNAUTHORIZED, FORBIDDEN):
             error: RegistryError = denied(self.origin)
-        elif status in _BUSY:
+        elif status in BUSY:
             error = RegistryUnreachableError(
                 "The registry cannot answer now.", hint="It is safe to try again in a few minutes."
             )
@@ -297,9 +151,23 @@ class Transport:
         )
 
     def close(self) -> None:
-        with self._lock:
-            for pool in self._pools.values():
-                pool.clear()
+        self._connections.close()
+
+    def _repeated(self, send: Callable[[], Answer], delays: Iterator[float]) -> Answer:
+        while True:
+            try:
+                answer = send()
+            except RegistryUnreachableError:
+                delay = next(delays, None)
+                if delay is None:
+                    raise
+            else:
+                delay = next(delays, None) if answer.status in BUSY else None
+                if delay is None:
+                    return answer
+                delay = max(delay, self._wait_asked_for(answer))
+                answer.close()
+            self.pause(delay)
 
     def _authorized(self, method: str, url: str, scope: Scope, headers: Mapping[str, str], body: Body | None) -> Answer:
         """Send with what the registry asks for; at another origin, with nothing."""
@@ -323,7 +191,7 @@ class Transport:
             sent["Authorization"] = authorization
         for _ in range(MAX_REDIRECTS + 1):
             answer = self._send(method, url, sent, body)
-            if answer.status not in _REDIRECTS or method not in ("GET", "HEAD"):
+            if answer.status not in REDIRECTS or method not in ("GET", "HEAD"):
                 return answer
             answer.close()
             target = urljoin(url, answer.header("Location") or "")
@@ -345,7 +213,7 @@ class Transport:
         settings = self.settings
         read_timeout_s = settings.read_timeout_s if body is None else settings.commit_timeout_s
         with map_client_errors(origin):
-            response = self._pool(origin).request(
+            response = self._connections.to(origin).request(
                 method,
                 url,
                 headers=sent,
@@ -361,22 +229,10 @@ class Transport:
     def _ask_token_service(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None
     ) -> tuple[int, bytes]:
-        delays = self.settings.retry.delays()
-        while True:
-            try:
-                sent = {"Accept": "application/json", "Accept-Encoding": "identity", **headers}
-                answer = self._send(method, url, sent, None if body is None else Body.of(body))
-                content = answer.read(limit_bytes=MAX_ANSWER_BYTES)
-            except RegistryUnreachableError:
-                delay = next(delays, None)
-                if delay is None:
-                    raise
-            else:
-                delay = next(delays, None) if answer.status in _BUSY else None
-                if delay is None:
-                    return answer.status, content
-                delay = max(delay, self._wait_asked_for(answer))
-            self.pause(delay)
+        sent = {"Accept": "application/json", "Accept-Encoding": "identity", **headers}
+        content = None if body is None else Body.of(body)
+        answer = self._repeated(lambda: self._send(method, url, sent, content), self.settings.retry.delays())
+        return answer.status, answer.read()
 
     def _wait_asked_for(self, answer: Answer) -> float:
         """Seconds of Retry-After, which may be a number or a date; 0 where there is none."""
@@ -385,6 +241,8 @@ class Transport:
         if text.isascii() and text.isdigit():
             wait_s = float(text[:9])
         elif text:
+            from email.utils import parsedate_to_datetime
+
             try:
                 until = parsedate_to_datetime(text) - parsedate_to_datetime(answer.header("Date") or "")
                 wait_s = until.total_seconds()
@@ -398,70 +256,3 @@ class Transport:
                 details={"registry": str(self.origin), "retry_after_s": wait_s},
             )
         return wait_s
-
-    def _pool(self, origin: Origin) -> PoolManager:
-        with self._lock:
-            if origin not in self._pools:
-                self._pools[origin] = self._make_pool(origin)
-            return self._pools[origin]
-
-    def _make_pool(self, origin: Origin) -> PoolManager:
-        from urllib3 import PoolManager, ProxyManager
-        from urllib3.util import make_headers, parse_url
-
-        settings = self.settings
-        options: dict[str, Any] = {"maxsize": _POOL_SIZE}
-        if origin.scheme == "https":
-            options["ssl_context"] = tls_context(
-                origin,
-                environ=settings.environ,
-                ca_file=settings.ca_file,
-                certificate_directories=settings.certificate_directories,
-            )
-        proxy = find_proxy(origin, settings.environ)
-        if proxy is None:
-            return PoolManager(**options)
-        try:
-            user = unquote(parse_url(proxy).auth or "")
-            return ProxyManager(proxy, proxy_headers=make_headers(proxy_basic_auth=user) if user else None, **options)
-        except Exception:  # noqa: BLE001 - whatever it is: the address may hold a password, which the cause would show
-            raise RegistryError(
-                "The address of the proxy in the environment cannot be used.",
-                hint="Check the variables https_proxy, http_proxy and all_proxy.",
-            ) from None
-
-
-@contextmanager
-def map_client_errors(origin: Origin) -> Iterator[None]:
-    """The HTTP client's errors as ours."""
-    from urllib3 import exceptions
-
-    details = {"registry": str(origin)}
-    try:
-        yield
-    except exceptions.SSLError as exc:
-        if "CERTIFICATE" not in str(exc) and "match" not in str(exc):
-            raise _unreachable(origin, exc) from exc
-        raise RegistryError(
-            "The registry cannot prove that it is what it says: its certificate is not trusted.",
-            hint=f"If {origin.address} uses certificates of your site, ask your admin to add its authority.",
-            details=details,
-        ) from exc
-    except exceptions.ProxyError as exc:
-        raise RegistryUnreachableError(
-            "The proxy between you and the registry gives no way.",
-            hint="Check the variables https_proxy, http_proxy and no_proxy.",
-            details=details,
-        ) from exc
-    except (exceptions.HTTPError, OSError) as exc:
-        raise _unreachable(origin, exc) from exc
-    except ValueError as exc:  # of http.client: signs in a header or an address that do not belong there
-        raise RegistryError("The registry named an address that is not one.", details=details) from exc
-
-
-def _unreachable(origin: Origin, exc: Exception) -> RegistryUnreachableError:
-    return RegistryUnreachableError(
-        "The registry gives no answer.",
-        hint=f"Check that {origin.address} can be reached from here; it is safe to try again.",
-        details={"registry": str(origin), "reason": type(exc).__name__},
-    )

@@ -6,13 +6,16 @@ TLS is always verified; there is no switch against it.
 from __future__ import annotations
 
 import ipaddress
-import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..errors import RegistryError
+
+if TYPE_CHECKING:  # not needed before the first address with https
+    import ssl
 
 CERTIFICATE_DIRECTORIES = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
 # Where distributions keep their authorities, for interpreters that were built elsewhere and look in the wrong place.
@@ -118,6 +121,8 @@ def tls_context(
     Raises:
         RegistryError: one of these files cannot be used.
     """
+    import ssl
+
     context = ssl.create_default_context()
     if not context.get_ca_certs():  # a directory of authorities does not show here, and loading more does no harm
         for bundle in _SYSTEM_BUNDLES:

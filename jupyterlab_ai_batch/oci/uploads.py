@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import RegistryError
+from .answers import Body
 from .storage import storage_errors
-from .transport import Body
 
 MEMORY_BYTES = 32 << 20
 PENDING_MEMORY_BYTES = 64 << 20

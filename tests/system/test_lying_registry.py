@@ -23,7 +23,7 @@ from jupyterlab_ai_batch.oci.credentials import Credentials
 from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.oci.port import MANIFEST_MEDIA_TYPE, Descriptor
 from jupyterlab_ai_batch.oci.transfer import copy_blob
-from jupyterlab_ai_batch.oci.transport import RetryPolicy
+from jupyterlab_ai_batch.oci.transport_settings import RetryPolicy
 from tests.registries import PASSWORD, USER, Authority, QuietHandler, Server, open_registry
 
 ADA = Credentials(username=USER, password=PASSWORD)

@@ -21,7 +21,7 @@ from jupyterlab_ai_batch.oci.port import MANIFEST_MEDIA_TYPE, Descriptor
 from jupyterlab_ai_batch.oci.reference import parse_reference
 from jupyterlab_ai_batch.oci.registry import RegistrySettings, connect
 from jupyterlab_ai_batch.oci.transfer import copy_blob, copy_image
-from jupyterlab_ai_batch.oci.transport import RetryPolicy
+from jupyterlab_ai_batch.oci.transport_settings import RetryPolicy
 from tests.programs import program
 from tests.registries import (
     PASSWORD,

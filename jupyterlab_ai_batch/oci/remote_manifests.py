@@ -8,11 +8,11 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from ..errors import BlobMissingError, RegistryError, SnapshotCorruptError
+from .answers import ACCEPTED, CREATED, NO_CONTENT, NOT_FOUND, OK, UNSUPPORTED, Answer, Body
 from .mentions import MAX_MANIFEST_BYTES, mentioned
 from .port import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE
 from .reference import is_digest, is_tag
 from .repository import SIZE_UNKNOWN, Repository
-from .transport import ACCEPTED, CREATED, NO_CONTENT, NOT_FOUND, OK, UNSUPPORTED, Answer, Body
 
 _DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
