@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import wire
-from ..errors import SnapshotCorruptError, StorageError
+from ..errors import BaseImageError, SnapshotCorruptError, StorageError
 from ..models import EnvironmentMount, EnvironmentView
 from ..oci.manifest import LayerRole, SnapshotImage
 from ..oci.port import BlobStore
@@ -70,10 +70,17 @@ def materialise_environment(
         index: Learns that linking moved the ctime of live files, which spares the next capture reading them.
 
     Raises:
+        BaseImageError: the layers hold only what differs from a base image.
         SnapshotCorruptError: a layer is missing or damaged, or holds more than the limits.
         StorageFullError, StorageError: nothing half-made is left in ``target``.
     """
     image = read_image(store, digest)
+    if image.content.base is not None:
+        raise BaseImageError(
+            "The environment of this snapshot lies in its base image.",
+            hint="Run it in a queue that starts containers from images.",
+            details={"base": image.content.base},
+        )
     with storage_errors(target):
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(target.with_name(f"{target.name}.lock")):

@@ -8,8 +8,17 @@ from pathlib import Path
 import pytest
 
 from jupyterlab_ai_batch.errors import KernelUnknownError
+from jupyterlab_ai_batch.oci.manifest import MAX_LAYERS
 from jupyterlab_ai_batch.snapshot.environment import describe_environment
-from jupyterlab_ai_batch.snapshot.environment_groups import LOCAL, OTHER, OWN_LAYER_BYTES, assign_groups
+from jupyterlab_ai_batch.snapshot.environment_groups import (
+    BUCKETS,
+    LOCAL,
+    MAX_OWN_LAYERS,
+    OTHER,
+    OWN_LAYER_BYTES,
+    assign_groups,
+)
+from jupyterlab_ai_batch.snapshot.work_layers import MAX_LAYERS as WORK_LAYERS
 
 
 @pytest.fixture
@@ -198,6 +207,12 @@ def test_conda_packages_are_as_conda_meta_says():
     own = {"v/lib/libtorch.so", "S/torch/__init__.py"}
     assert {path for path, group in groups.items() if group == "libtorch"} == own
     assert {path for path, group in groups.items() if group == LOCAL} == {*sizes, *records} - own
+
+
+def test_a_snapshot_never_has_more_layers_than_images_may():
+    """At most: own layers, buckets, bytecode, local, other, directories, sources, removed; index, work, control."""
+    environment = MAX_OWN_LAYERS + 2 * BUCKETS + len(("local", "other", "directories", "sources", "removed"))
+    assert environment + len(("index", "control")) + WORK_LAYERS <= MAX_LAYERS
 
 
 def test_a_prefix_inside_a_source_directory_is_not_source():

@@ -435,6 +435,8 @@ def test_only_what_the_session_changed_is_captured(tmp_path):
     names = {"more", "more/__init__.py", "pack/tool.py", "pack-2.0.dist-info", "pack-2.0.dist-info/RECORD"}
     assert paths == {*names, ".wh.pack-1.0.dist-info"}
     assert image.content.base == base.digest
+    with pytest.raises(BaseImageError, match="lies in its base image"):
+        session.materialise("composed")
     live = walk(session.prefix)
     expected = {f"{session.prefix}/{path}".lstrip("/"): entry_of(status)[:2] for path, status in live.items() if path}
     assert session.tree() == expected
