@@ -3,7 +3,7 @@
 SQLite with a rollback journal (homes may be on NFS, where WAL is not safe). A cache: an index that is damaged or of
 another version is thrown away, which costs one reading of every file and nothing else. What it says about layers holds
 for one store, so each store has an index of its own; and it may know of layers that no manifest names yet, or that the
-store has lost.
+store has lost. SQLite does not see every damage, so what is loaded has checksums.
 """
 
 from __future__ import annotations
@@ -11,23 +11,29 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from ..oci.storage import ensure_private_directory, storage_errors
 from .index_columns import IndexedFile, pack_files, unpack_files
 
 __all__ = ["IndexedFile", "SealedTree", "SignatureIndex", "TreeRecord"]
 
-_VERSION = 2
+_T = TypeVar("_T")
+_VERSION = 3
 _BUSY_S = 30.0
+_CHECKSUM = struct.Struct(">I")
+_REPLACE = "INSERT OR REPLACE INTO trees VALUES (?, ?, ?, ?)"
+_NO_DAMAGE = ("locked", "busy", "full", "readonly", "unable to open", "I/O")
 _SCHEMA = (
     # Nobody asks for the files of a tree whose seal is whole: they come last, so that SQLite does not read them.
-    "CREATE TABLE trees(key BLOB PRIMARY KEY, seal BLOB NOT NULL, state TEXT NOT NULL, files BLOB NOT NULL)",
+    "CREATE TABLE trees(key BLOB PRIMARY KEY, seal BLOB NOT NULL, state BLOB NOT NULL, files BLOB NOT NULL)",
     """CREATE TRIGGER forget AFTER INSERT ON trees BEGIN
     DELETE FROM trees WHERE rowid <= (SELECT rowid FROM trees ORDER BY rowid DESC LIMIT 1 OFFSET 64); END""",
 )
@@ -63,7 +69,7 @@ class SignatureIndex:
         self._connection: sqlite3.Connection | None = None
 
     def __enter__(self) -> SignatureIndex:
-        self._open()
+        self._run(lambda _connection: None)
         return self
 
     def __exit__(
@@ -78,57 +84,56 @@ class SignatureIndex:
 
     def load_seal(self, key: str) -> SealedTree:
         """What is known about a tree as a whole."""
-        row = self._row("seal, state", key)
-        with suppress(ValueError):
-            return SealedTree() if row is None else SealedTree(bytes(row[0]), json.loads(row[1]))
+        row = self._run(lambda connection: _select(connection, "seal, state", key))
+        with suppress(ValueError, TypeError):
+            return SealedTree() if row is None else SealedTree(bytes(row[0]), json.loads(_checked(key, row[1])))
         return SealedTree()
 
     def load_tree(self, key: str) -> TreeRecord:
         """What is known about a tree; empty when nothing is."""
-        row = self._row("files, state", key)
-        with suppress(ValueError):
-            return TreeRecord() if row is None else TreeRecord(unpack_files(row[0]), json.loads(row[1]))
-        return TreeRecord()
+        return self._run(lambda connection: _load_tree(connection, key))
 
     def save_tree(
         self, key: str, files: Mapping[str, IndexedFile], state: Mapping[str, Any], *, seal: bytes = b""
     ) -> None:
         """Replace what is known about a tree; the trees that were saved longest ago are forgotten."""
-        row = (os.fsencode(key), seal, json.dumps(state, separators=(",", ":")), pack_files(files))
-        with self._errors():
-            self._open().execute("INSERT OR REPLACE INTO trees VALUES (?, ?, ?, ?)", row)
+        row = _pack_tree(key, seal, files, state)
+        self._run(lambda connection: connection.execute(_REPLACE, row))
 
     def refresh_ctimes(self, key: str, moved: Iterable[tuple[str, int, int]]) -> None:
         """Note (path, old ctime, new ctime) of files whose content is known not to have changed with it."""
-        with self._errors(), self._open() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            known = self.load_tree(key)
-            files = dict(known.files)
-            for path, old, new in moved:
-                if path in files and files[path].ctime_ns == old:
-                    files[path] = files[path]._replace(ctime_ns=new)
-            self.save_tree(key, files, known.state)
+        moved = tuple(moved)
 
-    def _row(self, columns: str, key: str) -> tuple[Any, ...] | None:
-        with self._errors():
-            found: tuple[Any, ...] | None = (
-                self._open()
-                .execute(f"SELECT {columns} FROM trees WHERE key = ?", (os.fsencode(key),))  # noqa: S608 - columns of ours
-                .fetchone()
-            )
-        return found
+        def refresh(connection: sqlite3.Connection) -> None:
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                known = _load_tree(connection, key)
+                files = dict(known.files)
+                for path, old, new in moved:
+                    if path in files and files[path].ctime_ns == old:
+                        files[path] = files[path]._replace(ctime_ns=new)
+                connection.execute(_REPLACE, _pack_tree(key, b"", files, known.state))
+
+        self._run(refresh)
+
+    def _run(self, action: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Do something with the database; once more with an empty one when it turns out to be damaged."""
+        with storage_errors(self._path):
+            try:
+                return action(self._open())
+            except (sqlite3.Error, UnicodeDecodeError) as exc:
+                self.close()
+                if isinstance(exc, sqlite3.Error) and any(word in str(exc) for word in _NO_DAMAGE):
+                    if "readonly" not in str(exc):
+                        raise
+                else:
+                    self._forget()
+                return action(self._open())  # another file may have come under its name, then too
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             ensure_private_directory(self._path.parent)
-            try:
-                self._connection = self._connect()
-            except sqlite3.DatabaseError as exc:
-                if isinstance(exc, sqlite3.OperationalError):
-                    with storage_errors(self._path):
-                        raise
-                self._forget()
-                self._connection = self._connect()
+            self._connection = self._connect()
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
@@ -163,13 +168,39 @@ class SignatureIndex:
             with suppress(FileNotFoundError):
                 self._path.with_name(self._path.name + suffix).unlink()
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        with storage_errors(self._path):
-            try:
-                yield
-            except sqlite3.Error as exc:
-                if not isinstance(exc, sqlite3.OperationalError):
-                    self.close()
-                    self._forget()
-                raise
+
+def _select(connection: sqlite3.Connection, columns: str, key: str) -> tuple[Any, ...] | None:
+    query = f"SELECT {columns} FROM trees WHERE key = ?"  # noqa: S608 - columns of ours
+    row: tuple[Any, ...] | None = connection.execute(query, (os.fsencode(key),)).fetchone()
+    return row
+
+
+def _load_tree(connection: sqlite3.Connection, key: str) -> TreeRecord:
+    row = _select(connection, "files, state", key)
+    with suppress(ValueError, TypeError):
+        if row is not None:
+            return TreeRecord(unpack_files(_checked(key, row[0])), json.loads(_checked(key, row[1])))
+    return TreeRecord()
+
+
+def _pack_tree(
+    key: str, seal: bytes, files: Mapping[str, IndexedFile], state: Mapping[str, Any]
+) -> tuple[bytes, bytes, bytes, bytes]:
+    encoded = json.dumps(state, separators=(",", ":")).encode()
+    return (os.fsencode(key), seal, _with_checksum(key, encoded), _with_checksum(key, pack_files(files)))
+
+
+def _with_checksum(key: str, content: bytes) -> bytes:
+    return _checksum(key, content) + content
+
+
+def _checked(key: str, stored: bytes) -> bytes:
+    """What ``_with_checksum`` was given for this tree; ValueError or TypeError when it is something else."""
+    content = stored[_CHECKSUM.size :]
+    if stored[: _CHECKSUM.size] != _checksum(key, content):
+        raise ValueError("damaged")
+    return content
+
+
+def _checksum(key: str, content: bytes) -> bytes:
+    return _CHECKSUM.pack(zlib.crc32(content, zlib.crc32(os.fsencode(key))))
