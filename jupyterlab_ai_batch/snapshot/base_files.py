@@ -228,7 +228,7 @@ def _parse_pax(content: bytes) -> dict[str, str]:
 
 
 def _content(stream: BinaryIO, size: int) -> bytes:
-    if size > _MAX_HEADER_BYTES:
+    if not 0 <= size <= _MAX_HEADER_BYTES:
         raise ValueError("header too large")
     return _exactly(stream, size + -size % _BLOCK)[:size]
 

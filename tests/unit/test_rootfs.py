@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -96,6 +97,26 @@ def test_what_is_no_archive_is_an_error(content):
     """Cut short, or of something else."""
     with pytest.raises((ValueError, EOFError)):
         names_of(content)
+
+
+DAMAGED = bytearray(
+    archive((LONG, b"content" * 99, {}), ("a", b"", {"type": tarfile.SYMTYPE, "linkname": LONG}))
+    + archive((LONG, b"", {"mtime": -7}), form=tarfile.GNU_FORMAT)
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(changes=st.lists(st.tuples(st.integers(0, len(DAMAGED) - 1), st.integers(0, 255)), max_size=8), data=st.data())
+def test_damaged_archives_are_errors_or_archives(changes, data):
+    """Whatever the bytes: no other error, and no endless loop."""
+    content = bytearray(DAMAGED)
+    for position, value in changes:
+        content[position] = value
+    block = data.draw(st.integers(0, len(DAMAGED) // 512 - 1)) * 512
+    content[block + 148 : block + 156] = b" " * 8  # a checksum that fits, so that the rest of the header is looked at
+    content[block + 148 : block + 156] = b"%06o\0 " % sum(content[block : block + 512])
+    with contextlib.suppress(ValueError, EOFError):
+        names_of(bytes(content))
 
 
 def test_layers_apply_as_in_a_runtime():
