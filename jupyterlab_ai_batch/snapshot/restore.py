@@ -6,7 +6,7 @@ nothing that was written is ever replaced or removed. A large file's own layer i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import takewhile
@@ -19,7 +19,7 @@ from ..oci.work_index import WORK_INDEX_PATH
 from .crew import Crew
 from .environment_layers import environment_digest as digest_of_layers
 from .environment_restore import materialise_environment
-from .extract import TreeWriter, built_beside, check_path
+from .extract import TreeWriter, built_beside, check_name, check_path
 from .limits import DEFAULT_LIMITS, Budget, RestoreLimits
 from .stored import chunks_of, opened_layer, read_image, read_single_file
 from .tarreader import TarReader
@@ -106,7 +106,7 @@ class _Restorer:
         hides: set[str] = set()
         single = _single_path(layer)
         if single is None:
-            self._read(layer, self.writer, own, hides)
+            own, hides = self._read(layer, self.writer, self._is_visible)
         else:
             self._submit(layer)
             own[single] = FILE
@@ -116,32 +116,39 @@ class _Restorer:
         self.covering = self.hidden | {path for path, kind in self.kinds.items() if kind != DIRECTORY}
 
     def _submit(self, layer: Layer) -> None:
+        """Leave a layer of the base or of one file to the crew; what is visible is decided here and now."""
         single = _single_path(layer)
-        if single is None or self._is_visible(single):
-            self.crew.submit(partial(self._read_beside, layer, single))
+        if single is None:
+            self.crew.submit(partial(self._read_beside, layer, self._is_visible))
+        elif self._is_visible(single):
+            self.crew.submit(partial(self._read_beside, layer, partial(_check_single, single)))
 
-    def _read_beside(self, layer: Layer, single: str | None) -> None:
-        own: dict[str, bytes] = {}
+    def _read_beside(self, layer: Layer, is_visible: Callable[[str], bool]) -> None:
         with self.writer.sibling() as writer:
-            self._read(layer, writer, own, set())
-        if single is not None and own.keys() - {single}:
-            raise corrupt(f"{layer.name!r} holds more than its file")
+            self._read(layer, writer, is_visible)
 
-    def _read(self, layer: Layer, writer: TreeWriter, own: dict[str, bytes], hides: set[str]) -> None:
-        """Write what is visible; adds what the layer holds to ``own``, and what it deletes to ``hides``."""
+    def _read(
+        self, layer: Layer, writer: TreeWriter, is_visible: Callable[[str], bool]
+    ) -> tuple[dict[str, bytes], set[str]]:
+        """Write what is visible; returns what the layer holds (path -> type), and what it deletes."""
+        own: dict[str, bytes] = {}
+        hides: set[str] = set()
         with opened_layer(self.store, layer, self.budget) as reader:
             for header in reader:
                 self.budget.draw_entry()
                 path = self._relative(header.path)
-                parent, _, name = path.rpartition("/")
-                if name.startswith(WHITEOUT):
-                    hides.add(f"{parent}/{_hidden_name(name)}" if parent else _hidden_name(name))
+                deleted = _deleted_path(path)
+                if deleted is not None:
+                    if header.kind != FILE or header.size:
+                        raise corrupt(f"{path!r} is no deletion")
+                    hides.add(deleted)
                     continue
                 if path in own:
                     raise corrupt(f"{path!r} appears twice")
-                own[path] = header.kind
-                if self._is_visible(path):
+                if is_visible(path):
                     self._write(path, header, reader, writer, own)
+                own[path] = header.kind
+        return own, hides
 
     def _write(
         self, path: str, header: TarHeader, reader: TarReader, writer: TreeWriter, own: Mapping[str, bytes]
@@ -190,8 +197,21 @@ def _single_path(layer: Layer) -> str | None:
     return path if separator else None
 
 
-def _hidden_name(name: str) -> str:
-    hidden = name.removeprefix(WHITEOUT)
-    if not hidden or hidden.startswith(WHITEOUT):
+def _check_single(single: str, path: str) -> bool:
+    if path != single:
+        raise corrupt(f"{path!r} is in the layer of {single!r}")
+    return True
+
+
+def _deleted_path(path: str) -> str | None:
+    """What an entry of this name says is gone; None when it is an entry like others."""
+    parent, _, name = path.rpartition("/")
+    if f"/{WHITEOUT}" in f"/{parent}":
+        raise corrupt(f"{path!r} is below a deletion")
+    if not name.startswith(WHITEOUT):
+        return None
+    deleted = name.removeprefix(WHITEOUT)
+    if deleted.startswith(WHITEOUT):
         raise corrupt(f"unknown mark {name!r}")
-    return hidden
+    check_name(deleted)
+    return f"{parent}/{deleted}" if parent else deleted

@@ -27,12 +27,22 @@ _HEADERS_BYTES = 64 << 10
 def read_image(store: BlobStore, reference: str) -> SnapshotImage:
     """The Snapshot with this digest or tag.
 
+    Stores verify what they give; this does so again, as everything else is believed because of it.
+
     Raises:
         SnapshotCorruptError, StorageError
     """
-    content, _ = store.get_manifest(reference)
-    config = store.read_blob(parse_config_digest(content), limit_bytes=MAX_CONFIG_BYTES)
+    content, digest = store.get_manifest(reference)
+    _verify(content, reference if reference.startswith("sha256:") else digest)
+    config_digest = parse_config_digest(content)
+    config = store.read_blob(config_digest, limit_bytes=MAX_CONFIG_BYTES)
+    _verify(config, config_digest)
     return parse_image(content, config)
+
+
+def _verify(content: bytes, digest: str) -> None:
+    if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
+        raise corrupt("the content is not what its digest says")
 
 
 def read_single_file(store: BlobStore, layer: Layer, path: str) -> bytes:
