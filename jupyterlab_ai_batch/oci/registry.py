@@ -7,7 +7,7 @@ that was committed. What failed meanwhile is raised by the next call. A blob tha
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 
 from ..errors import BlobMissingError, SnapshotCorruptError
 from .answers import NOT_FOUND, OK, PARTIAL, Answer
-from .credentials import Credentials, find_credentials
+from .credentials import Credentials, credential_files, find_credentials
 from .downloads import BlobReader
 from .port import BlobStore, Descriptor
 from .reference import Reference
@@ -39,7 +39,7 @@ class RegistrySettings:
     Attributes:
         credentials: The user's, where they are given; else they are looked for in ``credential_files``.
         mount_from: Repositories of the same registry where a blob may be already; tried before it is sent.
-        spool_directory: Where blobs of more than 32 MB wait until they are sent; None: the system's temporary files.
+        spool_directory: Where blobs of more than 16 MB wait until they are sent; None: the system's temporary files.
     """
 
     transport: TransportSettings = field(default_factory=TransportSettings)
@@ -47,6 +47,11 @@ class RegistrySettings:
     credential_files: tuple[Path, ...] = ()
     mount_from: tuple[str, ...] = ()
     spool_directory: Path | None = None
+
+    @classmethod
+    def of_user(cls, environ: Mapping[str, str], *, home: Path) -> RegistrySettings:
+        """What container tools would use: their credentials, the environment's proxies and authorities."""
+        return cls(transport=TransportSettings(environ=environ), credential_files=credential_files(environ, home=home))
 
 
 def connect(reference: Reference, settings: RegistrySettings | None = None) -> Registry:

@@ -124,7 +124,8 @@ def tls_context(
     import ssl
 
     context = ssl.create_default_context()
-    if not context.get_ca_certs():  # a directory of authorities does not show here, and loading more does no harm
+    found = ssl.get_default_verify_paths()
+    if not found.cafile and not found.capath:
         for bundle in _SYSTEM_BUNDLES:
             if Path(bundle).is_file():
                 _load(context, Path(bundle))

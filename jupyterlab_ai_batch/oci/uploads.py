@@ -19,13 +19,14 @@ from ..errors import RegistryError
 from .answers import Body
 from .storage import storage_errors
 
-MEMORY_BYTES = 32 << 20
-PENDING_MEMORY_BYTES = 64 << 20
+MEMORY_BYTES = 16 << 20
+PENDING_MEMORY_BYTES = 32 << 20
+PENDING_BYTES = 1 << 30
 PIECE_BYTES = 1 << 18
 
 
 class Spool:
-    """The content of one blob: in memory up to 32 MB, in an anonymous file of ``directory`` beyond."""
+    """The content of one blob: in memory up to 16 MB, in an anonymous file of ``directory`` beyond."""
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = Path(tempfile.gettempdir()) if directory is None else directory
@@ -65,7 +66,7 @@ class Spool:
 
     def check_wanted(self) -> None:
         if self._abandoned:
-            raise RegistryError("The upload was given up.")
+            raise _given_up()
 
     def close(self) -> None:
         self._parts.clear()
@@ -100,7 +101,7 @@ class Spool:
 
 
 class Uploads:
-    """Sends spools in the background; at most 64 MB of them wait in memory.
+    """Sends spools in the background; at most 32 MB of them wait in memory, and 1 GB in all.
 
     Args:
         send: Uploads one spool; called in one of ``threads``.
@@ -111,18 +112,25 @@ class Uploads:
         self._threads = threads
         self._room = threading.Condition()
         self._pending: dict[str, tuple[Future[None], Spool]] = {}
-        self._memory_bytes = 0
+        self._held: list[tuple[int, int]] = []
+        self._closed = False
 
     def start(self, spool: Spool) -> None:
-        """Take over ``spool``; waits while too much is in memory."""
-        needed = spool.memory_bytes
+        """Take over ``spool``; waits while there is too much already.
+
+        Raises:
+            RegistryError: uploads were given up meanwhile.
+        """
+        held = spool.memory_bytes, spool.size
         with self._room:
-            self._room.wait_for(lambda: not self._memory_bytes or self._memory_bytes + needed <= PENDING_MEMORY_BYTES)
-            if spool.digest in self._pending:
+            self._room.wait_for(lambda: self._closed or self._has_room(*held))
+            if self._closed or spool.digest in self._pending:
                 spool.close()
+                if self._closed:
+                    raise _given_up()
                 return
-            self._memory_bytes += needed
-            self._pending[spool.digest] = self._threads.submit(self._run, spool, needed), spool
+            self._held.append(held)
+            self._pending[spool.digest] = self._threads.submit(self._run, spool, held), spool
 
     def raise_failed(self) -> None:
         """Raise what ended an upload, once."""
@@ -143,18 +151,31 @@ class Uploads:
     def close(self) -> None:
         """Give up what has not been sent; a piece that is being sent is waited for."""
         with self._room:
+            self._closed = True
             spools = [spool for _, spool in self._pending.values()]
+            self._room.notify_all()
         for spool in spools:
             spool.abandon()
         self._threads.shutdown(cancel_futures=True)
         for spool in spools:
             spool.close()
 
-    def _run(self, spool: Spool, held_bytes: int) -> None:
+    def _has_room(self, memory_bytes: int, size: int) -> bool:
+        """One blob always has, however large."""
+        memory_held, size_held = (sum(column) for column in zip(*self._held, strict=True)) if self._held else (0, 0)
+        return not self._held or (
+            memory_held + memory_bytes <= PENDING_MEMORY_BYTES and size_held + size <= PENDING_BYTES
+        )
+
+    def _run(self, spool: Spool, held: tuple[int, int]) -> None:
         try:
             self._send(spool)
         finally:
             spool.close()
             with self._room:
-                self._memory_bytes -= held_bytes
+                self._held.remove(held)
                 self._room.notify_all()
+
+
+def _given_up() -> RegistryError:
+    return RegistryError("The upload was given up.")

@@ -103,9 +103,10 @@ def test_a_password_opens_a_registry(tmp_path):
 def test_a_docker_configuration_opens_a_registry(tmp_path):
     """As mounted into a container from a Secret."""
     with htpasswd_registry(tmp_path / "registry") as server:
-        path = tmp_path / "dockerconfig.json"
-        path.write_text(json.dumps({"auths": {server.host: {"username": USER, "password": PASSWORD}}}))
-        settings = RegistrySettings(credential_files=(tmp_path / "none.json", path))
+        (tmp_path / "config.json").write_text(
+            json.dumps({"auths": {server.host: {"username": USER, "password": PASSWORD}}})
+        )
+        settings = RegistrySettings.of_user({"DOCKER_CONFIG": str(tmp_path)}, home=tmp_path)
         with connect(parse_reference(f"{server.host}/team/work"), settings) as store:
             digest = put_image(store, "latest", b"{}", b"layer")
             assert list(store.tags()) == [("latest", digest)]
