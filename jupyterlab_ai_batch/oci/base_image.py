@@ -31,7 +31,6 @@ from .manifest import (
     mapping,
 )
 from .port import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, BlobStore
-from .transfer import copy_blob
 
 MAX_IMAGE_LAYERS = 125  # what Docker's layer store takes
 MAX_LAYER_BYTES = 1 << 40
@@ -157,6 +156,8 @@ def copy_base(source: BlobStore, target: BlobStore, base: BaseImage) -> int:
     Raises:
         SnapshotCorruptError, StorageError
     """
+    from .transfer import copy_blob  # it knows registries, which few captures need
+
     return sum(copy_blob(source, target, layer.descriptor) for layer in base.layers)
 
 

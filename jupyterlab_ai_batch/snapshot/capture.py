@@ -9,48 +9,30 @@ from __future__ import annotations
 
 import json
 import os
-import stat
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from ..errors import (
-    BlobMissingError,
-    FileUnreadableError,
-    FileUnstableError,
-    NotebookInvalidError,
-    SnapshotTooLargeError,
-)
+from ..errors import BlobMissingError, FileUnreadableError, SnapshotTooLargeError
 from ..models import CaptureProgress, CaptureRequest, SnapshotSummary
 from ..oci.base_image import BaseImage, ComposedImage, compose
-from ..oci.manifest import (
-    Layer,
-    LayerRole,
-    Program,
-    SnapshotContent,
-    SnapshotImage,
-)
+from ..oci.manifest import Program, SnapshotContent, SnapshotImage
 from ..oci.port import MANIFEST_MEDIA_TYPE, BlobStore
-from ..oci.work_index import WORK_INDEX_PATH, WorkIndexEntry, write_work_index
-from .environment_layers import (
-    CapturedEnvironment,
-    capture_environment,
-    decode_layer,
-    encode_layer,
-    environment_key,
-)
-from .index import IndexedFile, SignatureIndex
-from .layers import Workbench, single_file_layer
-from .press import Press
+from .captured import CapturedEnvironment, CapturedWork, environment_key, work_key
+from .index import SignatureIndex
 from .progress import Reporter
-from .reading import FileReader, unreadable
-from .rootfs import Changes, changes_since, removed_layers
-from .roots import CaptureRoots, choose_work_tree, walk_environment
-from .summary import describe_finding, heaviest_directories, split_reserved_names, tree_warnings
+from .reading import unreadable
+from .roots import CaptureRoots, choose_work_tree
+from .summary import (
+    describe_finding,
+    heaviest_directories,
+    reserved_warnings,
+    split_reserved_names,
+    tree_warnings,
+)
+from .trees import CapturedTrees, Made
 from .walk import Tree
-from .work_layers import CapturedWork, capture_work, work_key
 
 OnUnstable = Literal["fail", "exclude"]
 
@@ -84,108 +66,87 @@ def capture(
         BaseImageError: the base cannot be read, or has too many layers.
     """
     gone: set[str] = set()
+    reporter = Reporter(progress)
     while True:
+        attempt = _Attempt(request, store, index, reporter, clock, base, on_unstable, frozenset(gone))
         try:
-            with _workbench(store, progress, clock, gone) as bench:
-                return _Capture(request, bench, index, base, program, on_unstable, clock).run(tag)
-        except BlobMissingError as exc:  # noqa: PERF203 - the index knew layers that the store has lost
+            return attempt.run(tag, program)
+        except BlobMissingError as exc:
             if gone.issuperset(exc.digests):
                 raise
             gone.update(exc.digests)
 
 
-@contextmanager
-def _workbench(
-    store: BlobStore,
-    progress: Callable[[CaptureProgress], None],
-    clock: Callable[[], datetime],
-    gone: Collection[str] = (),
-) -> Iterator[Workbench]:
-    reporter = Reporter(progress)
-    reporter.begin("plan")
-    reader = FileReader(now_ns=lambda: _nanoseconds(clock()))
-    with Press(store, on_wait=reporter.tick, on_bytes=reporter.wrote) as press:
-        yield Workbench(store, reader, reporter, press, started_ns=_nanoseconds(clock()), gone=frozenset(gone))
-
-
 @dataclass(frozen=True, slots=True)
-class _Capture:
-    """One attempt at a capture."""
+class _Attempt:
+    """One attempt; ``gone`` are digests of blobs that the store turned out not to have."""
 
     request: CaptureRequest
-    bench: Workbench
+    store: BlobStore
     index: SignatureIndex
-    base: BaseImage | None
-    program: Program | None
-    on_unstable: OnUnstable
+    reporter: Reporter
     clock: Callable[[], datetime]
+    base: BaseImage | None
+    on_unstable: OnUnstable
+    gone: frozenset[str]
 
-    def run(self, tag: str) -> SnapshotSummary:
-        began, bench = self.clock(), self.bench
-        roots, tree = choose_work_tree(self.request, on_tick=bench.reporter.tick)
+    def run(self, tag: str, program: Program | None) -> SnapshotSummary:
+        began = self.clock()
+        self.reporter.begin("plan")
+        roots, tree = choose_work_tree(self.request, on_tick=self.reporter.tick)
         _check_tree(self.request, roots, tree)
-        bench.warnings += [*roots.warnings, *tree_warnings(tree)]
-        environment, changes = self._environment(roots)
-        bench.reporter.begin("work")
-        work = _capture_work(bench, self.index, roots, tree)
-        _check_unstable(bench, self.on_unstable)
-        bench.reporter.begin("finish")
-        control = _control_layer(bench, self.index, work, roots)
-        layers = (
-            *removed_layers(bench, changes.removed),
-            *environment.layers,
-            environment.index_layer,
-            *work.layers,
-            control,
-        )
-        base_digest = self.base.digest if self.base is not None and changes.is_delta else None
-        image = SnapshotImage(content=_content(self.request, roots, base=base_digest), layers=layers)
+        trees = CapturedTrees(roots, *split_reserved_names(tree.entries), self.reporter.tick)
+        made = self._find_unchanged(trees) or self._make(trees, began)
+        self.reporter.begin("finish")
+        image = SnapshotImage(content=_content(self.request, roots, base=made.base), layers=made.layers)
+        digest = _write_manifest(self.store, compose(image, base=self.base, program=program), tag)
         return SnapshotSummary(
-            digest=_write_manifest(bench.store, compose(image, base=self.base, program=self.program), tag),
+            digest=digest,
             captured_from=began,
             captured_until=self.clock(),
-            bytes=environment.bytes + work.state["bytes"],
-            new_bytes=bench.new_bytes,
-            files=environment.files + work.state["files"],
+            bytes=made.environment.bytes + made.work.bytes,
+            new_bytes=made.new_bytes,
+            files=made.environment.files + made.work.files,
             work_root=roots.work_root,
-            warnings=(*bench.warnings, *(describe_finding(*finding) for finding in work.findings)),
+            warnings=(
+                *roots.warnings,
+                *tree_warnings(tree),
+                *reserved_warnings(trees.reserved),
+                *made.warnings,
+                *(describe_finding(*finding) for finding in made.work.findings),
+            ),
         )
 
-    def _environment(self, roots: CaptureRoots) -> tuple[CapturedEnvironment, Changes]:
-        bench, base = self.bench, self.base
-        bench.reporter.begin("environment")
-        key = environment_key(roots.environment_roots)
-        changes = Changes(entries=walk_environment(roots, on_tick=bench.reporter.tick))
-        if base is not None:
-            reference = self.request.environment.base
-            changes = changes_since(
-                base,
-                changes.entries,
-                roots=roots,
-                started_at=reference.started_at if reference is not None else None,
-                store=bench.store,
-                index=self.index,
-                on_tick=bench.reporter.tick,
-            )
-            key = f"{key}\n{base.digest}"
-        return capture_environment(bench, self.index, key, changes.entries, roots=roots), changes
+    def _find_unchanged(self, trees: CapturedTrees) -> Made | None:
+        """The layers of the last capture, where both trees are as they were."""
+        if self.base is not None:
+            return None
+        sealed = self.index.load_seal(work_key(trees.roots.work_root))
+        work = CapturedWork.from_state(sealed.state, self.gone)
+        if work is None or sealed.seal != trees.work_seal:
+            return None
+        sealed = self.index.load_seal(environment_key(trees.roots.environment_roots))
+        environment = CapturedEnvironment.from_state(sealed.state, self.gone)
+        if environment is None or sealed.seal != trees.environment_seal:
+            return None
+        return Made(environment=environment, work=work)
 
+    def _make(self, trees: CapturedTrees, began: datetime) -> Made:
+        from .making import make_layers  # it takes longer to import than an unchanged tree to compare
 
-def _capture_work(bench: Workbench, index: SignatureIndex, roots: CaptureRoots, tree: Tree) -> CapturedWork:
-    entries, reserved = split_reserved_names(tree.entries)
-    if reserved:
-        bench.warnings.append(
-            f"{reserved[0]!r} is left out: names that begin with '.wh.' cannot be kept in a snapshot."
+        return make_layers(
+            trees,
+            store=self.store,
+            index=self.index,
+            reporter=self.reporter,
+            now_ns=lambda: _nanoseconds(self.clock()),
+            started_ns=_nanoseconds(began),
+            gone=self.gone,
+            accept={trees.roots.notebook: is_notebook},
+            on_unstable=self.on_unstable,
+            base=self.base,
+            container_started_at=self.request.environment.base.started_at if self.request.environment.base else None,
         )
-    accept = {roots.notebook: is_notebook}
-    work = capture_work(bench, index, entries, work_root=roots.work_root, accept=accept)
-    if os.path.realpath(os.path.join(roots.work_root, roots.notebook)) in bench.unstable:
-        raise NotebookInvalidError(
-            f"The notebook {roots.notebook} is not a notebook, or is being written all the time.",
-            hint="Open it in JupyterLab and save it, then submit again.",
-            details={"path": roots.notebook},
-        )
-    return work
 
 
 def is_notebook(content: bytes) -> bool:
@@ -227,20 +188,6 @@ def too_large(request: CaptureRequest, roots: CaptureRoots, tree: Tree) -> Snaps
     )
 
 
-def _check_unstable(bench: Workbench, on_unstable: OnUnstable) -> None:
-    if not bench.unstable:
-        return
-    names = sorted(bench.unstable)
-    listed = ", ".join(names[:_NAMED_FILES]) + (" …" if len(names) > _NAMED_FILES else "")
-    if on_unstable == "fail":
-        raise FileUnstableError(
-            f"These files keep changing while they are read: {listed}.",
-            hint="Submit again when nothing writes to them, or leave them out with a line in .batchignore.",
-            details={"paths": names[:100]},
-        )
-    bench.warnings.append(f"These files kept changing and are left out: {listed}.")
-
-
 def _content(request: CaptureRequest, roots: CaptureRoots, *, base: str | None) -> SnapshotContent:
     environment = request.environment
     return SnapshotContent(
@@ -252,39 +199,6 @@ def _content(request: CaptureRequest, roots: CaptureRoots, *, base: str | None) 
         executable=str(environment.executable) if environment.executable is not None else None,
         python_version=environment.python_version,
         base=base,
-    )
-
-
-def _control_layer(bench: Workbench, index: SignatureIndex, work: CapturedWork, roots: CaptureRoots) -> Layer:
-    """The layer with the work tree's index, the last one where nothing changed; after it the tree is complete."""
-    key = work_key(roots.work_root)
-    if work.unchanged and "control" in work.state:
-        layer = decode_layer(work.state["control"])
-        if bench.may_have([layer]):
-            if work.files is not None:
-                index.save_tree(key, work.files, work.state, seal=work.seal)
-            return layer
-    files = index.load_tree(key).files if work.files is None else work.files
-    entries = (work_index_entry(path, entry) for path, entry in files.items() if path)
-    layer = bench.wait_for(single_file_layer(bench, LayerRole.CONTROL, WORK_INDEX_PATH, write_work_index(entries)))
-    index.save_tree(key, files, {**work.state, "control": encode_layer(layer)}, seal=work.seal)
-    return layer
-
-
-def work_index_entry(path: str, entry: IndexedFile) -> WorkIndexEntry:
-    kind: Literal["file", "symlink", "dir"] = "file"
-    if stat.S_ISDIR(entry.mode):
-        kind = "dir"
-    elif stat.S_ISLNK(entry.mode):
-        kind = "symlink"
-    return WorkIndexEntry(
-        path=path,
-        type=kind,
-        size=entry.size,
-        mtime_ns=entry.mtime_ns,
-        sha256=entry.sha256.hex(),
-        mode=stat.S_IMODE(entry.mode),
-        target=entry.target if kind == "symlink" else None,
     )
 
 

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ..errors import FileUnreadableError
 from ..oci.manifest import Layer, LayerRole
+from .captured import CapturedEnvironment, decode_layer, encode_layer, may_exist
 from .environment_groups import DIRECTORIES, assign_groups, source_of
 from .environment_index import ENVIRONMENT_INDEX_PATH, EnvironmentEntry, write_environment_index
 from .index import IndexedFile, SignatureIndex, TreeRecord
@@ -28,9 +28,9 @@ from .layers import (
     compare,
     record,
     seal_if_proven,
-    seal_of,
     single_file_layer,
 )
+from .listing import seal_of
 from .reading import SMALL_BYTES, Reading, UnstableFileError, VanishedFileError
 from .roots import CaptureRoots
 from .tarstream import DIRECTORY, FILE, SYMLINK, TarHeader, TarWriter
@@ -40,54 +40,10 @@ MTIME_S = 315532800  # 1980-01-01, the earliest that zip files can say
 _PYC_HEADER_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CapturedEnvironment:
-    """What a capture of the environment gave; ``bytes`` of its files, uncompressed."""
-
-    layers: tuple[Layer, ...]
-    index_layer: Layer
-    files: int
-    bytes: int
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> CapturedEnvironment | None:
-        """What the signature index kept of it; None when that capture did not come to its end."""
-        if "index" not in state:
-            return None
-        return cls(
-            layers=tuple(map(decode_layer, state["layers"])),
-            index_layer=decode_layer(state["index"]),
-            files=state["files"],
-            bytes=state["bytes"],
-        )
-
-    def to_state(self) -> dict[str, Any]:
-        return {
-            "layers": [encode_layer(layer) for layer in self.layers],
-            "index": encode_layer(self.index_layer),
-            "files": self.files,
-            "bytes": self.bytes,
-        }
-
-
-def environment_key(roots: Iterable[str]) -> str:
-    """The name of an environment in the signature index."""
-    return "environment\n" + "\n".join(roots)
-
-
 def environment_digest(layers: Iterable[Layer]) -> str:
     """Equal for Snapshots whose environments are equal."""
     text = json.dumps([layer.digest for layer in layers if layer.role is LayerRole.ENVIRONMENT])
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
-def encode_layer(layer: Layer) -> list[Any]:
-    return [layer.role.value, layer.name, layer.digest, layer.size, layer.diff_id]
-
-
-def decode_layer(fields: list[Any]) -> Layer:
-    role, name, digest, size, diff_id = fields
-    return Layer(role=LayerRole(role), name=name, digest=digest, size=size, diff_id=diff_id)
 
 
 def capture_environment(
@@ -100,24 +56,21 @@ def capture_environment(
     """
     seal = seal_of(entries)
     sealed = index.load_seal(key)
-    captured = _usable(bench, sealed.state)
+    captured = CapturedEnvironment.from_state(sealed.state, bench.gone)
     if captured is not None and sealed.seal == seal:
         return captured
     known = index.load_tree(key)
     comparison = compare(entries, known.files)
     files = _settle(bench, known, entries, comparison)
-    captured = None if comparison.changed or comparison.removed else _usable(bench, known.state)
+    captured = CapturedEnvironment.from_state(known.state, bench.gone)
+    if comparison.changed or comparison.removed:
+        captured = None
     if captured is None:
         captured = _Builder(bench, index, key, known, entries, files).build(comparison, roots)
     proven = seal_if_proven(seal, entries, files)
     if proven or files != known.files or captured.to_state() != known.state:
         index.save_tree(key, files, captured.to_state(), seal=proven)
     return captured
-
-
-def _usable(bench: Workbench, state: Mapping[str, Any]) -> CapturedEnvironment | None:
-    captured = CapturedEnvironment.from_state(state)
-    return captured if captured and bench.may_have([*captured.layers, captured.index_layer]) else None
 
 
 def _settle(
@@ -159,7 +112,7 @@ class _Builder:
         kept = {
             name: layer
             for name, layer in kept.items()
-            if name in members and name not in stale and self.bench.may_have([layer])
+            if name in members and name not in stale and may_exist([layer], self.bench.gone)
         }
         layers = self._press(members, kept)
         if self.unreadable:

@@ -22,9 +22,10 @@ from ..models import EnvironmentMount, EnvironmentView
 from ..oci.manifest import LayerRole, SnapshotImage
 from ..oci.port import BlobStore
 from ..oci.storage import locked, replace_file, storage_errors
+from .captured import environment_key
 from .environment_extract import extract_files
 from .environment_index import ENVIRONMENT_INDEX_PATH, EnvironmentEntry, read_environment_index
-from .environment_layers import environment_digest, environment_key
+from .environment_layers import environment_digest
 from .environment_live import (
     Signature,
     current_signature,

@@ -12,11 +12,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
-
-from pathspec import GitIgnoreSpec
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import SnapshotError
+
+if TYPE_CHECKING:  # importing it takes longer than most walks
+    from pathspec import GitIgnoreSpec
 
 IGNORE_FILE = ".batchignore"
 OTHER_ENVIRONMENT = "another environment"
@@ -229,6 +230,8 @@ def _with_includes(lines: Sequence[str], path: str, origin: str) -> list[Ignored
 
 
 def _compile(rules: Sequence[Ignored], *, base: str) -> _Patterns:
+    from pathspec import GitIgnoreSpec
+
     kept = tuple(rule for rule in rules if rule.rule)
     try:
         return _Patterns(base, GitIgnoreSpec.from_lines([rule.rule for rule in kept]), kept)

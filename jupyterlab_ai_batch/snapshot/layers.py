@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import marshal
 import os
 import stat
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from operator import attrgetter
 
 from ..errors import FileUnreadableError
 from ..oci.manifest import Layer, LayerRole
@@ -26,7 +23,6 @@ CHECKPOINT_S = 2.0
 
 _INODE_MASK = (1 << 63) - 1
 _HASH_THREADS = 2
-_signature = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
 
 
 @dataclass(slots=True)
@@ -100,10 +96,6 @@ class Workbench:
             )
         return pending.layer
 
-    def may_have(self, layers: Iterable[Layer]) -> bool:
-        """Whether the store can have them all. Only the manifest's writing proves it: see ``capture``."""
-        return not any(layer.digest in self.gone for layer in layers)
-
     def is_checkpoint(self) -> bool:
         """Whether it is time to note which layers are finished, for a capture that is killed."""
         if time.monotonic() < self.checkpoint_at:
@@ -164,16 +156,6 @@ def record(found: os.stat_result, sha256: bytes, *, target: str = "", verified: 
         target=target,
         verified=int(verified),
     )
-
-
-def seal_of(entries: Mapping[str, os.stat_result]) -> bytes:
-    """A digest of all signatures: while it stays the same, nothing in the tree has changed.
-
-    Trees with equal entries in another order may have another seal; to compare them entry by entry is right, too.
-    """
-    digest = hashlib.sha256("\0".join(entries).encode("utf-8", "surrogateescape"))
-    digest.update(marshal.dumps(list(map(_signature, entries.values())), 2))  # version 2: equal values, equal bytes
-    return digest.digest()
 
 
 def seal_if_proven(seal: bytes, entries: Mapping[str, os.stat_result], files: Mapping[str, IndexedFile]) -> bytes:

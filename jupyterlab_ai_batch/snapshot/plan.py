@@ -10,7 +10,7 @@ from datetime import datetime
 
 from ..errors import FileUnreadableError, SnapshotError
 from ..models import CaptureRequest, Excluded, SecretFinding, SnapshotPlan
-from .environment_layers import environment_key
+from .captured import environment_key, work_key
 from .index import IndexedFile, SignatureIndex
 from .layers import Comparison, compare
 from .plan_environment import plan_layers
@@ -19,7 +19,6 @@ from .roots import CaptureRoots, choose_work_tree, walk_environment
 from .secrets import MAX_SCANNED_BYTES, find_secrets, is_scanned
 from .summary import findings_of, heaviest_directories, split_reserved_names, tree_warnings
 from .walk import Tree
-from .work_layers import work_key
 
 MAX_LISTED = 200
 MAX_NEW = 20

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from ..errors import NotebookMissingError
 from ..models import CaptureFrom, CaptureRequest
 from .ignore import build_scope
-from .walk import Tree, WalkOptions, walk_everything, walk_tree
+from .listing import list_everything
+from .walk import Tree, WalkOptions, unlistable, walk_tree
 
 _SYSTEM = ("/proc", "/sys", "/dev", "/run")
 _ENVIRONMENT_PARTS = (
@@ -55,6 +56,11 @@ class CaptureRoots:
     @property
     def environment_roots(self) -> tuple[str, ...]:
         return (*self.prefixes, *self.sources)
+
+    @property
+    def hollow(self) -> frozenset[str]:
+        """Directories whose content is captured for themselves, wherever they lie."""
+        return frozenset({self.work_root, *self.environment_roots})
 
 
 def resolve_roots(request: CaptureRequest, capture_from: CaptureFrom) -> CaptureRoots:
@@ -132,16 +138,22 @@ def walk_work(
 
 
 def walk_environment(roots: CaptureRoots, *, on_tick: Callable[[], None] | None = None) -> dict[str, os.stat_result]:
-    """Everything in the environment by its absolute path without the leading ``/``."""
+    """Everything in the environment by its absolute path without the leading ``/``.
+
+    Raises:
+        FileUnreadableError: one of its directories cannot be listed.
+        SnapshotError: an ignore file in an editable source is not valid.
+    """
     entries: dict[str, os.stat_result] = {}
     for root in roots.environment_roots:
-        hollow = frozenset({roots.work_root, *roots.environment_roots} - {root})
+        hollow = roots.hollow - {root}
         if root in roots.sources:
             options = WalkOptions(never=roots.never, hollow=hollow, scope=build_scope(()), on_tick=on_tick)
             base = root.lstrip("/")
             found = {f"{base}/{path}" if path else base: e for path, e in walk_tree(root, options).entries.items()}
         else:
-            found = walk_everything(root, never=roots.never, hollow=hollow, on_tick=on_tick)
+            with unlistable(root):
+                found = list_everything(root, never=roots.never, hollow=hollow, on_tick=on_tick)
         entries.update(found)
     return entries
 

@@ -6,11 +6,12 @@ import json
 import os
 import stat
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..models import SecretFinding
 from .index import IndexedFile
-from .walk import WHITEOUT, Tree
+from .tarstream import WHITEOUT
+from .walk import Tree
 
 HEAVIEST = 10
 
@@ -46,6 +47,12 @@ def split_reserved_names(
         return dict(entries), []
     left_out = set(reserved)
     return {path: found for path, found in entries.items() if path not in left_out}, sorted(reserved)
+
+
+def reserved_warnings(reserved: Sequence[str]) -> list[str]:
+    if not reserved:
+        return []
+    return [f"{reserved[0]!r} is left out: names that begin with '.wh.' cannot be kept in a snapshot."]
 
 
 def tree_warnings(tree: Tree) -> list[str]:

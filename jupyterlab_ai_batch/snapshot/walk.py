@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ..errors import FileUnreadableError
@@ -12,9 +13,7 @@ from ..models import Excluded
 from .ignore import DEFAULT_ORIGIN, IGNORE_FILE, OTHER_ENVIRONMENT, Ignored, IgnoreScope, is_environment
 
 MAX_ENTRIES = 2_000_000
-WHITEOUT = ".wh."  # begins the names that mean a deletion in a layer
 
-_TYPE_MASK = 0o170000
 _SPECIAL = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a FIFO", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
@@ -74,72 +73,13 @@ def walk_tree(top: str, options: WalkOptions) -> Tree:
     return _Walk(top, options).run()
 
 
-def walk_everything(
-    top: str, *, never: Collection[str], hollow: Collection[str], on_tick: Callable[[], None] | None = None
-) -> dict[str, os.stat_result]:
-    """Walk ``top`` without rules: lstat by absolute path without the leading ``/``.
-
-    Left out: sockets and the like, directories that cannot be listed, names that a layer cannot hold.
-
-    Args:
-        never, hollow: As in WalkOptions.
-
-    Raises:
-        FileUnreadableError: ``top`` itself cannot be listed.
-    """
-    entries: dict[str, os.stat_result] = {}
-    never, hollow = frozenset(never), frozenset(hollow)
+@contextmanager
+def unlistable(top: str) -> Iterator[None]:
+    """Say which directory could not be walked."""
     try:
-        waiting = [(top, os.lstat(top))]
-        os.close(_open_directory(top))
-        while waiting:
-            directory, found = waiting.pop()
-            if directory in never:
-                continue
-            entries[directory[1:]] = found
-            if directory not in hollow:
-                waiting += _list_into(entries, directory)
-            if on_tick is not None:
-                on_tick()
+        yield
     except OSError as exc:
-        raise _unlistable(top) from exc
-    return entries
-
-
-def _list_into(entries: dict[str, os.stat_result], directory: str) -> list[tuple[str, os.stat_result]]:
-    """Add what a directory holds, but for directories: those are returned. The hot loop of every capture."""
-    try:
-        fd = _open_directory(directory)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return []
-    below = []
-    prefix = f"{directory[1:]}/".lstrip("/")
-    try:
-        with os.scandir(fd) as children:  # by descriptor: the kernel need not walk the whole path for each child
-            for child in children:
-                name = child.name
-                try:
-                    found = child.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                kind = found.st_mode & _TYPE_MASK
-                if kind in _SPECIAL or name.startswith(WHITEOUT):
-                    continue
-                if kind == stat.S_IFDIR:
-                    below.append((f"/{prefix}{name}", found))
-                else:
-                    entries[prefix + name] = found
-    finally:
-        os.close(fd)
-    return below
-
-
-def _open_directory(path: str) -> int:
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _unlistable(top: str) -> FileUnreadableError:
-    return FileUnreadableError(f"The directory {top} cannot be read.", details={"path": top})
+        raise FileUnreadableError(f"The directory {top} cannot be read.", details={"path": top}) from exc
 
 
 class _Walk:
@@ -151,12 +91,10 @@ class _Walk:
         self._always_parents = _parents(options.always) if options.always else frozenset()
 
     def run(self) -> Tree:
-        try:
+        with unlistable(self._top):
             self._stack.append((self._top, "", os.lstat(self._top), self._options.scope))
             while self._stack and not self._tree.over:
                 self._visit(*self._stack.pop())
-        except OSError as exc:
-            raise _unlistable(self._top) from exc
         return self._tree
 
     def _visit(self, absolute: str, path: str, found: os.stat_result, scope: IgnoreScope) -> None:

@@ -18,15 +18,15 @@ from functools import partial
 from typing import Any
 
 from ..oci.manifest import Layer, LayerRole
-from .environment_layers import decode_layer, encode_layer
+from .captured import decode_layer, decode_layers, encode_layer, may_exist, work_key
 from .index import IndexedFile, SignatureIndex, TreeRecord
 from .layers import Comparison, PendingLayer, Workbench, compare, record, seal_if_proven
-from .listing import WHITEOUT, seal_of
+from .listing import seal_of
 from .reading import MAX_READS, SMALL_BYTES, Reading, UnstableFileError, VanishedFileError
 from .secrets import find_secrets, is_scanned
 from .sqlite_backup import back_up, find_live_databases
 from .summary import findings_of
-from .tarstream import DIRECTORY, FILE, HARD_LINK, SYMLINK, TarHeader, TarWriter
+from .tarstream import DIRECTORY, FILE, HARD_LINK, SYMLINK, WHITEOUT, TarHeader, TarWriter
 
 MAX_DELTAS = 16
 MAX_LAYERS = 28
@@ -43,32 +43,19 @@ _WHOLE_SHARE = 0.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CapturedWork:
-    """What a capture of the work tree gave.
+class WorkLayers:
+    """What a capture of the work tree gave, for the signature index.
 
     Attributes:
-        layers: Of the tree as it is now, in order.
-        files: None when nothing at all has changed since the last capture; ``state`` tells about it.
-        state: For the signature index: JSON.
+        state: JSON; ``layers`` of the tree as it is now, in order, and all that the next capture needs.
         seal: Of the tree, where the signatures prove its content.
         unchanged: Whether the layers are those of the last capture.
     """
 
-    layers: tuple[Layer, ...]
-    files: Mapping[str, IndexedFile] | None
+    files: Mapping[str, IndexedFile]
     state: Mapping[str, Any]
     seal: bytes
     unchanged: bool
-
-    @property
-    def findings(self) -> tuple[tuple[str, int, str], ...]:
-        """(path, line, kind) of what looks like a secret; the first 20."""
-        return tuple((path, line, kind) for path, line, kind in self.state["findings"])
-
-
-def work_key(work_root: str) -> str:
-    """The name of a work tree in the signature index."""
-    return f"work\n{work_root}"
 
 
 def capture_work(
@@ -79,7 +66,7 @@ def capture_work(
     work_root: str,
     accept: Mapping[str, Callable[[bytes], bool]],
     new_base: bool = False,
-) -> CapturedWork:
+) -> WorkLayers:
     """Write the layers that the store has not.
 
     Args:
@@ -87,19 +74,8 @@ def capture_work(
         accept: By path, what a file's content must be like; content that is refused counts as torn.
         new_base: Write a base, although a delta would do.
     """
-    seal = seal_of(entries)
-    sealed = index.load_seal(work_key(work_root))
-    if sealed.seal == seal and not new_base:
-        layers = layers_of(sealed.state)
-        if bench.may_have(layers):
-            return CapturedWork(layers=layers, files=None, state=sealed.state, seal=seal, unchanged=True)
     known = index.load_tree(work_key(work_root))
-    return _WorkCapture(bench, index, known, dict(entries), work_root, accept, new_base).run(seal)
-
-
-def layers_of(state: Mapping[str, Any]) -> tuple[Layer, ...]:
-    """The layers of a tree that the signature index knows; none when its capture did not come to its end."""
-    return tuple(map(decode_layer, state.get("layers", ())))
+    return _WorkCapture(bench, index, known, dict(entries), work_root, accept, new_base).run(seal_of(entries))
 
 
 def wants_new_base(state: Mapping[str, Any]) -> bool:
@@ -138,15 +114,15 @@ class _WorkCapture:
     complete: bool = False
     made: dict[str, PendingLayer | Layer] = field(default_factory=dict)
 
-    def run(self, seal: bytes) -> CapturedWork:
+    def run(self, seal: bytes) -> WorkLayers:
         self.databases, companions = find_live_databases(self.work_root, self.entries)
         for path in companions:
             self.entries.pop(path)
         self.links = link_targets(self.entries)
         comparison = compare(self.entries, self.known.files)
         changed = self._settle(comparison)
-        layers = list(layers_of(self.known.state))
-        self.complete = bool(layers) and self.bench.may_have(layers)
+        layers = list(decode_layers(self.known.state.get("layers", ())))
+        self.complete = bool(layers) and may_exist(layers, self.bench.gone)
         unchanged = self.complete and not changed and not comparison.removed and not self.new_base
         if unchanged:
             state = dict(self.known.state)
@@ -157,8 +133,7 @@ class _WorkCapture:
         state["findings"] = [[f.path, f.line, f.kind] for f in findings_of(self.files)[:MAX_FINDINGS]]
         state["files"] = sum(not stat.S_ISDIR(entry.mode) for entry in self.files.values())
         state["bytes"] = sum(entry.size for entry in self.files.values())
-        return CapturedWork(
-            layers=layers_of(state),
+        return WorkLayers(
             files=self.files,
             state=state,
             seal=b"" if companions else seal_if_proven(seal, self.entries, self.files),
@@ -270,7 +245,7 @@ class _WorkCapture:
     def _part(self, name: str, paths: Sequence[str]) -> PendingLayer | Layer:
         """A layer of these files: one that the store has already, where it is known."""
         layer = self._known_made().get(self._content_key(paths) or "")
-        if layer is None or not self.bench.may_have([layer]):
+        if layer is None or not may_exist([layer], self.bench.gone):
             pending = self._press(name, paths)
             key = self._content_key(paths)
             if key is not None:
