@@ -110,9 +110,9 @@ def htpasswd_registry(directory):
     return RegistryServer(directory, {"auth": auth})
 
 
-def tls_registry(directory, authority):
+def tls_registry(directory, authority, **more):
     certificate, key = authority.issue("registry")
-    return RegistryServer(directory, {"http": {"tls": {"certificate": str(certificate), "key": str(key)}}})
+    return RegistryServer(directory, {"http": {"tls": {"certificate": str(certificate), "key": str(key), **more}}})
 
 
 class Authority:
@@ -136,7 +136,7 @@ class Authority:
         extensions = self.directory / f"{name}.ext"
         extensions.write_text(
             f"subjectAltName={alternatives}\nbasicConstraints=CA:FALSE\nkeyUsage=digitalSignature\n"
-            "extendedKeyUsage=serverAuth\nauthorityKeyIdentifier=keyid\n"
+            "extendedKeyUsage=serverAuth,clientAuth\nauthorityKeyIdentifier=keyid\n"
         )
         self._openssl("req", "-new", "-subj", f"/CN={name}", *self._new_key(key), "-out", request)
         self._openssl(

@@ -99,7 +99,7 @@ def _matches(origin: Origin, entry: str) -> bool:
     if entry == "*":
         return True
     name, colon, port = entry.rpartition(":")
-    if colon and port.isdigit() and ":" not in name.strip("[]"):
+    if colon and port.isdigit() and (name.endswith("]") or ":" not in name):
         if int(port) != origin.port:
             return False
         entry = name

@@ -229,6 +229,31 @@ def test_a_site_authority_is_trusted_where_it_is_named(tmp_path, authority):
         assert not caught.value.retryable
 
 
+def test_a_client_certificate_is_shown_where_it_is_kept(tmp_path, authority):
+    """Beside the authority of its registry; without it, that registry lets nobody in."""
+    with tls_registry(tmp_path / "registry", authority, clientcas=[str(authority.certificate)]) as server:
+        own = tmp_path / "certs.d" / server.host
+        own.mkdir(parents=True)
+        certificate, key = authority.issue("client")
+        for source, name in ((authority.certificate, "ca.crt"), (certificate, "me.cert"), (key, "me.key")):
+            (own / name).write_bytes(source.read_bytes())
+        with open_registry(server.host, plain_http=False, certificate_directories=(own.parent,)) as store:
+            assert put_image(store, "latest", b"{}") == store.get_manifest("latest")[1]
+        options = {"plain_http": False, "ca_file": authority.certificate, "retry": RetryPolicy(attempts=1)}
+        with open_registry(server.host, **options) as store, pytest.raises(RegistryError):
+            store.get_manifest("latest")
+
+
+def test_a_certificate_file_that_is_none_is_named(tmp_path):
+    """Before anything is sent."""
+    broken = tmp_path / "broken.crt"
+    broken.write_text("not a certificate")
+    for path in (broken, tmp_path / "absent.crt"):
+        with open_registry("registry.test", ca_file=path) as store, pytest.raises(RegistryError) as caught:
+            store.has_blob(digest_of(b""))
+        assert str(path) in caught.value.hint
+
+
 def test_a_certificate_for_another_name_is_refused(tmp_path, authority):
     """Even where its authority is trusted."""
     certificate, key = authority.issue("other", "DNS:other.test")
