@@ -94,8 +94,13 @@ class ComposedImage:
     manifest: bytes
 
 
-def read_base_image(store: BlobStore, reference: str, *, platform: Platform | None = None) -> BaseImage:
+def read_base_image(
+    store: BlobStore, reference: str, *, name: str | None = None, platform: Platform | None = None
+) -> BaseImage:
     """Read the image of a tag or digest; of an index, the image for ``platform`` (default: this machine's).
+
+    Args:
+        name: What it is called outside of its store (``registry/repository:tag``); default: ``reference``.
 
     Raises:
         BaseImageError: it is no image for this platform, or none that another image can be put on.
@@ -112,9 +117,8 @@ def read_base_image(store: BlobStore, reference: str, *, platform: Platform | No
             raise _refused(reference, "it is an index of indexes")
     config = _read_config(store, reference, manifest)
     _check_platform(reference, config, wanted)
-    return BaseImage(
-        reference=reference, digest=digest, layers=_parse_layers(reference, manifest, config), config=config
-    )
+    layers = _parse_layers(reference, manifest, config)
+    return BaseImage(reference=name or reference, digest=digest, layers=layers, config=config)
 
 
 def compose(image: SnapshotImage, *, base: BaseImage | None = None, program: Program | None = None) -> ComposedImage:

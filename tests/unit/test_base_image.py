@@ -242,7 +242,7 @@ def test_a_config_of_another_size_is_refused(store, publish):
 
 def composed(store, image, **options):
     """(manifest, config) as parsed JSON."""
-    base = read_base_image(store, "base", platform=AMD64)
+    base = read_base_image(store, "base", name="registry.example/base:1", platform=AMD64)
     built = compose(image, base=base, **options)
     return json.loads(built.manifest), json.loads(built.config)
 
@@ -255,7 +255,7 @@ def test_the_snapshot_lies_on_the_base(store, publish):
     assert roles == ["base", "base", "work", "work"]
     assert len(config["rootfs"]["diff_ids"]) == sum(not entry.get("empty_layer") for entry in config["history"]) == 4
     assert config["rootfs"]["diff_ids"][:2] == [digest_of(b"layer 0"), digest_of(b"layer 1")]
-    assert manifest["annotations"]["org.opencontainers.image.base.name"] == "base"
+    assert manifest["annotations"]["org.opencontainers.image.base.name"] == "registry.example/base:1"
     run = config["config"]
     kept = ("User", "ExposedPorts", "Entrypoint", "Cmd")
     assert {name: run[name] for name in kept} == {name: RUN[name] for name in kept}
