@@ -19,11 +19,11 @@ from ..models import CaptureProgress, CaptureRequest, SnapshotSummary
 from ..oci.base_image import BaseImage, ComposedImage, compose
 from ..oci.manifest import Program, SnapshotContent, SnapshotImage
 from ..oci.port import MANIFEST_MEDIA_TYPE, BlobStore
-from .captured import CapturedEnvironment, CapturedWork, environment_key, work_key
 from .index import SignatureIndex
 from .progress import Reporter
 from .reading import unreadable
 from .roots import CaptureRoots, choose_work_tree
+from .scout import Scout
 from .summary import (
     describe_finding,
     heaviest_directories,
@@ -31,7 +31,7 @@ from .summary import (
     split_reserved_names,
     tree_warnings,
 )
-from .trees import CapturedTrees, Made
+from .trees import CapturedTrees, Made, find_unchanged_environment, find_unchanged_work
 from .walk import Tree
 
 OnUnstable = Literal["fail", "exclude"]
@@ -50,6 +50,7 @@ def capture(
     on_unstable: OnUnstable = "fail",
     base: BaseImage | None = None,
     program: Program | None = None,
+    scout: Scout | None = None,
 ) -> SnapshotSummary:
     """Freeze what ``request`` names and name it ``tag``.
 
@@ -57,6 +58,7 @@ def capture(
         base: An image to put the Snapshot on; ``store`` has its layers (see ``copy_base``). What the environment has in
             common with it is not captured again.
         program: What a container of the Snapshot starts.
+        scout: Sent out to look whether the environment has changed; see there.
         progress: Called at least every 0.1 s of work; what it raises ends the capture, and nothing of it is visible.
 
     Raises:
@@ -68,7 +70,7 @@ def capture(
     gone: set[str] = set()
     reporter = Reporter(progress)
     while True:
-        attempt = _Attempt(request, store, index, reporter, clock, base, on_unstable, frozenset(gone))
+        attempt = _Attempt(request, store, index, reporter, clock, base, on_unstable, scout, frozenset(gone))
         try:
             return attempt.run(tag, program)
         except BlobMissingError as exc:
@@ -88,14 +90,15 @@ class _Attempt:
     clock: Callable[[], datetime]
     base: BaseImage | None
     on_unstable: OnUnstable
+    scout: Scout | None
     gone: frozenset[str]
 
     def run(self, tag: str, program: Program | None) -> SnapshotSummary:
-        began = self.clock()
+        began = self._begin()
         self.reporter.begin("plan")
         roots, tree = choose_work_tree(self.request, on_tick=self.reporter.tick)
         _check_tree(self.request, roots, tree)
-        trees = CapturedTrees(roots, *split_reserved_names(tree.entries), self.reporter.tick)
+        trees = CapturedTrees(roots, *split_reserved_names(tree.entries), self.reporter.tick, self.scout)
         made = self._find_unchanged(trees) or self._make(trees, began)
         self.reporter.begin("finish")
         image = SnapshotImage(content=_content(self.request, roots, base=made.base), layers=made.layers)
@@ -117,19 +120,18 @@ class _Attempt:
             ),
         )
 
+    def _begin(self) -> datetime:
+        began = self.clock()
+        if self.scout is None:
+            return began
+        return min(began, datetime.fromtimestamp(self.scout.started_ns / 10**9, tz=began.tzinfo))
+
     def _find_unchanged(self, trees: CapturedTrees) -> Made | None:
         """The layers of the last capture, where both trees are as they were."""
-        if self.base is not None:
+        if self.base is not None or (work := find_unchanged_work(trees, self.index, self.gone)) is None:
             return None
-        sealed = self.index.load_seal(work_key(trees.roots.work_root))
-        work = CapturedWork.from_state(sealed.state, self.gone)
-        if work is None or sealed.seal != trees.work_seal:
-            return None
-        sealed = self.index.load_seal(environment_key(trees.roots.environment_roots))
-        environment = CapturedEnvironment.from_state(sealed.state, self.gone)
-        if environment is None or sealed.seal != trees.environment_seal:
-            return None
-        return Made(environment=environment, work=work)
+        environment = find_unchanged_environment(trees, self.index, self.gone)
+        return Made(environment=environment, work=work) if environment is not None else None
 
     def _make(self, trees: CapturedTrees, began: datetime) -> Made:
         from .making import make_layers  # it takes longer to import than an unchanged tree to compare

@@ -29,7 +29,7 @@ from .press import Press
 from .progress import Reporter
 from .reading import FileReader
 from .rootfs import Changes, changes_since, removed_layers
-from .trees import CapturedTrees, Made
+from .trees import CapturedTrees, Made, find_unchanged_environment
 from .work_layers import WorkLayers, capture_work
 
 OnUnstable = Literal["fail", "exclude"]
@@ -83,18 +83,20 @@ def _make_environment(
 ) -> tuple[CapturedEnvironment, Changes]:
     bench.reporter.begin("environment")
     key = environment_key(trees.roots.environment_roots)
-    changes = Changes(entries=trees.environment)
-    if base is not None:
-        changes = changes_since(
-            base,
-            trees.environment,
-            roots=trees.roots,
-            started_at=container_started_at,
-            store=bench.store,
-            index=index,
-            on_tick=bench.reporter.tick,
-        )
-        key = f"{key}\n{base.digest}"
+    if base is None:
+        unchanged = find_unchanged_environment(trees, index, bench.gone)
+        made = unchanged or capture_environment(bench, index, key, trees.environment, roots=trees.roots)
+        return made, Changes(entries={})
+    changes = changes_since(
+        base,
+        trees.environment,
+        roots=trees.roots,
+        started_at=container_started_at,
+        store=bench.store,
+        index=index,
+        on_tick=bench.reporter.tick,
+    )
+    key = f"{key}\n{base.digest}"
     return capture_environment(bench, index, key, changes.entries, roots=trees.roots), changes
 
 

@@ -15,6 +15,7 @@ from ..errors import NotebookMissingError
 from ..models import CaptureFrom, CaptureRequest
 from .ignore import build_scope
 from .listing import list_everything
+from .scout import Walk
 from .walk import Tree, WalkOptions, unlistable, walk_tree
 
 _SYSTEM = ("/proc", "/sys", "/dev", "/run")
@@ -56,6 +57,11 @@ class CaptureRoots:
     @property
     def environment_roots(self) -> tuple[str, ...]:
         return (*self.prefixes, *self.sources)
+
+    @property
+    def environment_walk(self) -> Walk | None:
+        """What finds all of the environment; None when ignore rules have a say in it."""
+        return None if self.sources else Walk.of(self.prefixes, tuple(self.never), tuple(self.hollow))
 
     @property
     def hollow(self) -> frozenset[str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from ..oci.manifest import Layer
-from .captured import CapturedEnvironment, CapturedWork
+from .captured import CapturedEnvironment, CapturedWork, environment_key, work_key
+from .index import SignatureIndex
 from .listing import seal_of
 from .roots import CaptureRoots, walk_environment
+from .scout import Scout
 
 
 class CapturedTrees:
@@ -27,11 +29,13 @@ class CapturedTrees:
         work: Mapping[str, os.stat_result],
         reserved: Sequence[str],
         on_tick: Callable[[], None],
+        scout: Scout | None = None,
     ) -> None:
         self.roots = roots
         self.work = work
         self.reserved = reserved
         self._on_tick = on_tick
+        self._scout = scout
 
     @cached_property
     def work_seal(self) -> bytes:
@@ -44,7 +48,25 @@ class CapturedTrees:
 
     @cached_property
     def environment_seal(self) -> bytes:
-        return seal_of(self.environment)
+        walk = self.roots.environment_walk
+        seen = self._scout.seal(walk) if self._scout is not None and walk is not None else None
+        return seen or seal_of(self.environment)
+
+
+def find_unchanged_work(trees: CapturedTrees, index: SignatureIndex, gone: Collection[str]) -> CapturedWork | None:
+    """What the last capture made of the work tree, where nothing in it has changed."""
+    sealed = index.load_seal(work_key(trees.roots.work_root))
+    captured = CapturedWork.from_state(sealed.state, gone)
+    return captured if captured is not None and sealed.seal == trees.work_seal else None
+
+
+def find_unchanged_environment(
+    trees: CapturedTrees, index: SignatureIndex, gone: Collection[str]
+) -> CapturedEnvironment | None:
+    """What the last capture made of the environment, where nothing in it has changed."""
+    sealed = index.load_seal(environment_key(trees.roots.environment_roots))
+    captured = CapturedEnvironment.from_state(sealed.state, gone)
+    return captured if captured is not None and sealed.seal == trees.environment_seal else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

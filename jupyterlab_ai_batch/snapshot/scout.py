@@ -1,0 +1,85 @@
+"""A second process that looks whether a tree is as it was, while this one is still busy with starting.
+
+Walking thirty thousand files takes as long as importing what a capture needs, and one process cannot do both at once.
+What is sent out first is a guess: what the last capture walked. ``Scout.seal`` answers for nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from time import time_ns
+
+from .listing import list_everything, seal_of
+
+_ANSWER_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """What to walk: absolute directories, see ``list_everything``; equal ones find the same."""
+
+    roots: tuple[str, ...]
+    never: tuple[str, ...]
+    hollow: tuple[str, ...]
+
+    @classmethod
+    def of(cls, roots: Sequence[str], never: Sequence[str], hollow: Sequence[str]) -> Walk:
+        return cls(tuple(roots), tuple(sorted(never)), tuple(sorted(hollow)))
+
+    def list_all(self) -> dict[str, os.stat_result]:
+        """Raises OSError as ``list_everything`` does."""
+        entries: dict[str, os.stat_result] = {}
+        for root in self.roots:
+            entries.update(list_everything(root, never=self.never, hollow={*self.hollow} - {root}))
+        return entries
+
+
+class Scout:
+    """Sent out when it is made; to be made by a process that has one thread only. A context manager.
+
+    Attributes:
+        started_ns: The system's clock: no file was looked at before.
+    """
+
+    def __init__(self, walk: Walk) -> None:
+        self._walk = walk
+        self.started_ns = time_ns()
+        self._answer, answer = os.pipe()
+        self._pid = os.fork()
+        if not self._pid:
+            _walk_and_exit(walk, answer)
+        os.close(answer)
+
+    def __enter__(self) -> Scout:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait for its end, which comes soon."""
+        if self._answer >= 0:
+            self._read()
+
+    def seal(self, walk: Walk) -> bytes | None:
+        """The seal of what ``walk`` finds; None when it went elsewhere, or could not."""
+        if walk != self._walk or self._answer < 0:
+            return None
+        return self._read() or None
+
+    def _read(self) -> bytes:
+        answer = os.read(self._answer, _ANSWER_BYTES)
+        os.close(self._answer)
+        self._answer = -1
+        with suppress(ChildProcessError):
+            os.waitpid(self._pid, 0)
+        return answer
+
+
+def _walk_and_exit(walk: Walk, answer: int) -> None:
+    status = 1
+    try:
+        os.write(answer, seal_of(walk.list_all()))
+        status = 0
+    finally:
+        os._exit(status)
