@@ -106,19 +106,19 @@ def read_base_image(
         BaseImageError: it is no image for this platform, or none that another image can be put on.
         SnapshotCorruptError, StorageError: it is not there, damaged, or cannot be read.
     """
-    wanted = platform or Platform.of_this_machine()
+    wanted, called = platform or Platform.of_this_machine(), name or reference
     content, digest = store.get_manifest(reference)
-    manifest = _parse_manifest(reference, content)
+    manifest = _parse_manifest(called, content)
     if "manifests" in manifest:
-        chosen = _choose(reference, manifest["manifests"], wanted)
+        chosen = _choose(called, manifest["manifests"], wanted)
         content, digest = store.get_manifest(chosen)
-        manifest = _parse_manifest(reference, content)
+        manifest = _parse_manifest(called, content)
         if "manifests" in manifest:
-            raise _refused(reference, "it is an index of indexes")
-    config = _read_config(store, reference, manifest)
-    _check_platform(reference, config, wanted)
-    layers = _parse_layers(reference, manifest, config)
-    return BaseImage(reference=name or reference, digest=digest, layers=layers, config=config)
+            raise _refused(called, "it is an index of indexes")
+    config = _read_config(store, called, manifest)
+    _check_platform(called, config, wanted)
+    layers = _parse_layers(called, manifest, config)
+    return BaseImage(reference=called, digest=digest, layers=layers, config=config)
 
 
 def compose(image: SnapshotImage, *, base: BaseImage | None = None, program: Program | None = None) -> ComposedImage:
