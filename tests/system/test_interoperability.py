@@ -24,7 +24,13 @@ from pathlib import Path
 import pytest
 
 from jupyterlab_ai_batch.models import BaseReference, CaptureRequest, EnvironmentDescription
-from jupyterlab_ai_batch.oci.base_image import BaseImage, Platform, copy_base, read_base_image
+from jupyterlab_ai_batch.oci.base_image import (
+    DOCKER_MANIFEST_MEDIA_TYPE,
+    BaseImage,
+    Platform,
+    copy_base,
+    read_base_image,
+)
 from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.oci.manifest import CONFIG_MEDIA_TYPE, LAYER_MEDIA_TYPE, LayerRole, Program
 from jupyterlab_ai_batch.oci.port import MANIFEST_MEDIA_TYPE
@@ -344,6 +350,22 @@ def test_a_base_in_another_registry_is_copied_once(author, server, tmp_path, con
     reference = f"{server.host}/team/fourth:composed"
     containerd.pull(reference)
     assert containerd.run(reference, "default", "/bin/sh", "-c", "echo $GREETING") == "from the base\n"
+
+
+def test_a_base_in_dockers_own_format(author, server, tmp_path, containerd):
+    """Schema 2, as Docker and skopeo push it; the composed image is OCI."""
+    shelf = ImageLayout(tmp_path / "shelf")
+    publish_base(shelf, "v3")
+    target = f"docker://{server.host}/images/docker:v3"
+    skopeo("copy", "--format", "v2s2", "--dest-tls-verify=false", f"oci:{shelf.path}:v3", target)
+    with open_registry(server.host, "images/docker") as source, open_registry(server.host, "team/sixth") as registry:
+        assert DOCKER_MANIFEST_MEDIA_TYPE.encode() in source.get_manifest("v3")[0]
+        base = read_base_image(source, "v3")
+        copy_base(source, registry, base)
+        author.push(registry, "composed", base=base)
+    reference = f"{server.host}/team/sixth:composed"
+    containerd.pull(reference)
+    assert containerd.run(reference, "docker", "/bin/sh", "-c", "echo $GREETING; tool") == "from the base\ntool\n"
 
 
 def test_a_session_in_a_container_ships_what_it_changed(author, server, containerd):
