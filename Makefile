@@ -5,7 +5,7 @@ VENV_PYTHON := .venv/bin/python
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-.PHONY: help setup setup-tests demo test lab lint format docs bench bench-jobs bench-snapshot bench-scale dist clean
+.PHONY: help setup setup-tests demo test lab lint format docs bench bench-jobs bench-snapshot bench-scale fuzz dist clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
@@ -51,6 +51,12 @@ bench-scale: setup ## measure snapshots of up to a million files (about 10 minut
 	@$(VENV_PYTHON) benchmarks/snapshot_scale.py --json benchmarks/results/scale.json
 	@cp benchmarks/results/scale.json docs/snapshot-scale.json
 	@$(VENV_PYTHON) tools/write_docs.py
+
+FUZZ_SECONDS ?= 300
+fuzz: setup ## try to break what reads stored Snapshots, five minutes for each harness
+	@.venv/bin/pip install --quiet "atheris>=3"
+	@for harness in layers tars records references; do \
+		echo "$$harness" && .venv/bin/python fuzz/$$harness.py -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; done
 
 dist: setup ## sdist, and a wheel from it, in dist/
 	@$(VENV_PYTHON) tools/check_wheel.py --keep dist

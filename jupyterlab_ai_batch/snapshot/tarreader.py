@@ -11,13 +11,12 @@ import struct
 from collections.abc import Iterator
 from typing import Protocol
 
-from .tarstream import BLOCK, DIRECTORY, FILE, HARD_LINK, NS, PAX, SYMLINK, ZEROS, TarHeader, corrupt
+from .tarstream import BLOCK, DIRECTORY, FILE, HARD_LINK, MAGIC, NS, PAX, SYMLINK, ZEROS, TarHeader, corrupt
 
 _PAX_KEYS = frozenset({b"path", b"linkpath", b"mtime", b"size", b"uid", b"gid", b"hdrcharset"})
 _KINDS = frozenset({FILE, HARD_LINK, SYMLINK, DIRECTORY})
 _KIND = slice(156, 157)
-_MAGIC = b"ustar\x0000"
-_USTAR = struct.Struct("100s 8s 8s 8s 12s 12s 8s c 100s 8s 80x 155s 12x")
+_USTAR = struct.Struct("100s 8s 8s 8s 12s 12s 8s c 100s 88s 155s 12s")
 _CHUNK_BYTES = 1 << 20
 _MAX_DIGITS = 18
 _MAX_PAX_BYTES = 1 << 20
@@ -114,8 +113,8 @@ class TarReader:
 
 
 def _parse_ustar(block: bytes, records: dict[bytes, bytes]) -> TarHeader:
-    name, mode, uid, gid, size, mtime, checksum, kind, target, magic, prefix = _USTAR.unpack(block)
-    if magic != _MAGIC:
+    name, mode, uid, gid, size, mtime, checksum, kind, target, magic, prefix, end = _USTAR.unpack(block)
+    if magic != MAGIC or end.strip(b"\0"):
         raise corrupt("another tool's header")
     if sum(block) - sum(checksum) + 8 * 32 != _octal(checksum):
         raise corrupt("bad header")

@@ -25,8 +25,8 @@ _PREFIX_BYTES = 155
 ZEROS = bytes(BLOCK)
 _NO_TARGET = bytes(_NAME_BYTES)
 _NO_PREFIX = bytes(_PREFIX_BYTES + 12)
-_MAGIC = b"ustar\x0000".ljust(72, b"\0") + b"0000000\x000000000\0"
-_MAGIC_SUM = sum(_MAGIC) + 8 * ord(" ")  # the checksum itself counts as spaces
+MAGIC = b"ustar\x0000".ljust(72, b"\0") + b"0000000\x000000000\0"
+_MAGIC_SUM = sum(MAGIC) + 8 * ord(" ")  # the checksum itself counts as spaces
 NS = 10**9
 
 
@@ -161,7 +161,7 @@ def _ustar(header: TarHeader, prefix: bytes, name: bytes, target: bytes, seconds
     target = header.kind + (target.ljust(_NAME_BYTES, b"\0") if target else _NO_TARGET)
     prefix = prefix.ljust(len(_NO_PREFIX), b"\0") if prefix else _NO_PREFIX
     checksum = _sum(front) + _sum(target) + _sum(prefix) + _MAGIC_SUM
-    return b"%s%06o\0 %s%s%s" % (front, checksum, target, _MAGIC, prefix)
+    return b"%s%06o\0 %s%s%s" % (front, checksum, target, MAGIC, prefix)
 
 
 def _sum(data: bytes) -> int:

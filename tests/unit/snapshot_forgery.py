@@ -30,6 +30,7 @@ from jupyterlab_ai_batch.snapshot.environment_index import (
 
 BLOCK = 512
 WORK_ONLY = SnapshotContent(work_root="/w", notebook="n.ipynb", kernel_name="python3")
+MAGIC = b"ustar\x0000".ljust(72, b"\0") + b"0000000\0" * 2
 END = bytes(2 * BLOCK)
 
 
@@ -42,13 +43,13 @@ def entry(
     size: bytes | None = None,
     mode: bytes = b"0000644",
     mtime: bytes = b"00000000000",
-    magic: bytes = b"ustar\x0000",
+    magic: bytes = MAGIC,
     checksum: bytes | None = None,
 ) -> bytes:
     """A header and its content; every field can lie."""
     length = b"%011o" % len(content) if size is None else size
     fields = [(name, 100), (mode, 8), (b"0000000", 8), (b"0000000", 8), (length, 12), (mtime, 12), (b" " * 8, 8)]
-    fields += [(kind, 1), (link, 100), (magic, 8), (b"", 80), (b"", 167)]
+    fields += [(kind, 1), (link, 100), (magic, 88), (b"", 167)]
     block = b"".join(value.ljust(width, b"\0")[:width] for value, width in fields)
     block = block[:148] + (checksum or b"%06o\0 " % sum(block)) + block[156:]
     return block + content + bytes(-len(content) % BLOCK)

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 from snapshot_forgery import (
     END,
+    MAGIC,
     Forgery,
     digest_of,
     directory,
@@ -153,6 +154,8 @@ HOSTILE: dict[str, tuple[bytes, ...]] = {
     "a GNU long link": (entry(b"././@LongLink", b"w/long\0", kind=b"K") + entry(),),
     "a GNU header": (entry(magic=b"ustar  \0"),),
     "a header without ustar": (entry(magic=b""),),
+    "a header with a user's name": (entry(magic=MAGIC[:8] + b"root" + MAGIC[12:]),),
+    "a header with a device's number": (entry(magic=MAGIC[:72] + b"jjjjjjjj" + MAGIC[80:]),),
     "global PAX records": (entry(b"x", kind=b"g") + entry(),),
     "an unknown type": (entry(kind=b"Z"),),
     "two PAX headers": (pax((b"path", b"w/a")) + pax((b"path", b"w/b")) + entry(),),
