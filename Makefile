@@ -5,7 +5,7 @@ VENV_PYTHON := .venv/bin/python
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-.PHONY: help setup setup-tests demo test lab lint format docs bench bench-jobs bench-snapshot bench-scale fuzz dist clean
+.PHONY: help setup setup-tests demo test test-cluster lab lint format docs bench bench-jobs bench-snapshot bench-scale fuzz dist clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
@@ -22,6 +22,11 @@ demo: setup ## run the main job on a real example and show what comes home
 
 test: setup-tests ## lint, pytest, jest, wheel and browser tests
 	@$(VENV_PYTHON) tools/check.py
+
+test-cluster: setup ## on a real Kubernetes and Kueue: one that is built here (root, Go), or that of KUBECONFIG
+	@$(PYTHON) tools/prepare.py --cluster
+	@test -n "$$KUBECONFIG" || { $(VENV_PYTHON) -m testbed build --fake-nodes 20 && $(VENV_PYTHON) -m pytest tests/testbed; }
+	@$(VENV_PYTHON) -m testbed run --fake-nodes 20 $(VENV_PYTHON) -m pytest tests/cluster
 
 lab: setup ## open JupyterLab with the examples
 	@.venv/bin/jupyter lab --ServerApp.root_dir=examples

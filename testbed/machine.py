@@ -1,13 +1,14 @@
-"""What a cluster could leave on a machine: mounts, interfaces, addresses, firewall rules, processes, cgroups, sockets."""
+"""What a cluster could leave on a machine: mounts, interfaces, addresses, firewall rules, processes, cgroups, files."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from .instance import CGROUP_PARENT
 from .isolation import CGROUPS, find_program
 from .places import state_directory
 
@@ -24,31 +25,30 @@ class Traces:
         return {kind: names for kind, names in added.items() if names}
 
 
-def look() -> Traces:
-    """What there is now, as seen from the namespaces of this process."""
+def look(name: str) -> Traces:
+    """What there is now, as seen from the namespaces of this process; of processes and directories, one cluster's."""
     kinds = {
         "mounts": _lines("/proc/self/mountinfo"),
-        "interfaces": os.listdir("/sys/class/net"),
+        "interfaces": (path.name for path in Path("/sys/class/net").iterdir()),
         "addresses": _output("ip", "-oneline", "address").splitlines(),
         "routes": _output("ip", "route", "show", "table", "all").splitlines(),
         "rules": [line for line in _output("iptables-save").splitlines() if line.startswith("-A")],
-        "processes": _cluster_processes(),
-        "cgroups": (str(path) for path in CGROUPS.rglob("ai-batch-testbed*")),
-        "directories": (str(path) for path in state_directory().glob("*/")),
-        "run": os.listdir("/run"),
+        "run": (path.name for path in Path("/run").iterdir()),
+        "processes": _processes_of(name),
+        "cgroups": (str(path) for path in CGROUPS.rglob(f"{CGROUP_PARENT}/{name}")),
+        "directories": (str(path) for path in state_directory().glob(name)),
     }
     return Traces(by_kind={kind: frozenset(names) for kind, names in kinds.items()})
 
 
-def _cluster_processes() -> Iterable[str]:
-    """Those in other PID namespaces than ours, containers' among them, and a cluster's parent in ours."""
-    ours = os.readlink("/proc/self/ns/pid")
+def _processes_of(name: str) -> Iterable[str]:
+    """Containers are known by their cgroup, components by what is mounted for them, the parent by its command."""
     for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.readlink(path / "ns/pid") != ours or b"testbed.supervisor" in (path / "cmdline").read_bytes():
+        with suppress(OSError):  # it may end meanwhile
+            described = (path / "cgroup").read_text() + (path / "mountinfo").read_text()
+            described += (path / "cmdline").read_text().replace("\0", " ")
+            if f"/{CGROUP_PARENT}/{name}/" in described or f"/testbed/{name} " in described:
                 yield f"{path.name} {(path / 'comm').read_text().strip()}"
-        except OSError:
-            continue  # it ended meanwhile
 
 
 def _lines(path: str) -> list[str]:

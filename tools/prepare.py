@@ -167,6 +167,20 @@ def install_sandbox() -> None:
             print("bubblewrap is not installed: batch jobs will run without isolation. Ask your admin for it.")
 
 
+def install_cluster_packages() -> None:
+    pip = [str(BIN / "python"), "-m", "pip", "install", "-q"]
+    run([*pip, "-c", "constraints.txt", "-e", ".[cluster]"], SKIP_JUPYTER_BUILDER="1")
+
+
+def install_cluster_programs() -> None:
+    """The testbed itself says what is missing where we cannot install it."""
+    search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    packages = {"runc": "runc", "iptables": "iptables", "ip": "iproute2"}
+    missing = [package for program, package in packages.items() if shutil.which(program, path=search) is None]
+    if missing and is_root_on_debian():
+        apt_install(*missing)
+
+
 def install_browser_tests() -> None:
     run(["npm", "ci", "--no-progress"], cwd=ROOT / "ui-tests")
 
@@ -214,14 +228,20 @@ TEST_STEPS = (
         results=() if all(map(is_installed, PROGRAMS)) else (CURRENT,),
     ),
 )
+CLUSTER_STEPS = (
+    Step("cluster-packages", install_cluster_packages, inputs=("pyproject.toml", "constraints.txt")),
+    Step("cluster-programs", install_cluster_programs),
+)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Set up this working tree.")
     parser.add_argument("--tests", action="store_true", help="also what the tests need")
+    parser.add_argument("--cluster", action="store_true", help="also what the cluster tests need")
     arguments = parser.parse_args()
+    steps = BASE_STEPS + (TEST_STEPS if arguments.tests else ()) + (CLUSTER_STEPS if arguments.cluster else ())
     try:
-        for step in BASE_STEPS + (TEST_STEPS if arguments.tests else ()):
+        for step in steps:
             perform(step)
     except StepError as error:
         print(f"Setting up failed: {error}", file=sys.stderr)
