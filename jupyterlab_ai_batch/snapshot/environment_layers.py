@@ -31,7 +31,7 @@ from .layers import (
     single_file_layer,
 )
 from .listing import seal_of
-from .reading import SMALL_BYTES, Reading, UnstableFileError, VanishedFileError
+from .reading import SMALL_BYTES, Reading, TornStreamError, UnstableFileError, VanishedFileError
 from .roots import CaptureRoots
 from .tarstream import DIRECTORY, FILE, SYMLINK, TarHeader, TarWriter
 
@@ -174,7 +174,7 @@ class _Builder:
             except VanishedFileError:
                 entry = None
             except UnstableFileError as exc:
-                if exc.path not in self.bench.unstable and not _is_small(self.entries[path]):
+                if isinstance(exc, TornStreamError) and exc.path not in self.bench.unstable:
                     raise
                 self.bench.unstable.add(exc.path)
                 entry = None

@@ -22,7 +22,7 @@ from .captured import decode_layer, decode_layers, encode_layer, may_exist, work
 from .index import IndexedFile, SignatureIndex, TreeRecord
 from .layers import Comparison, PendingLayer, Workbench, compare, record, seal_if_proven
 from .listing import seal_of
-from .reading import MAX_READS, SMALL_BYTES, Reading, UnstableFileError, VanishedFileError
+from .reading import MAX_READS, SMALL_BYTES, Reading, TornStreamError, UnstableFileError, VanishedFileError
 from .secrets import find_secrets, is_scanned
 from .sqlite_backup import back_up, find_live_databases
 from .summary import findings_of
@@ -315,7 +315,7 @@ class _WorkCapture:
             try:
                 entry = self._add_as_it_is(path, writer, emitted)
             except UnstableFileError as exc:
-                if exc.path not in self.bench.unstable and self.entries[path].st_size > SMALL_BYTES:
+                if isinstance(exc, TornStreamError) and exc.path not in self.bench.unstable:
                     raise
                 self.bench.unstable.add(exc.path)
                 entry = None
