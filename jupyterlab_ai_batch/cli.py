@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import logging
 import os
 import re
 import sys
@@ -31,12 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments and arguments[0] in _HIDDEN:
         return _run_hidden(arguments)
     options = build_parser().parse_args(arguments)
-    logging.basicConfig(level=logging.ERROR, format="%(message)s")
     try:
-        from . import commands
-
-        command: Callable[[argparse.Namespace], Coroutine[Any, Any, int]] = getattr(commands, f"run_{options.command}")
-        return asyncio.run(command(options))
+        return _run_snapshot_to(options) if getattr(options, "reference", None) else _run_command(options)
     except BatchError as exc:
         return report_error(exc)
     except KeyboardInterrupt:
@@ -46,6 +40,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+
+
+def _run_command(options: argparse.Namespace) -> int:
+    import asyncio
+    import logging
+
+    from . import commands
+
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    command: Callable[[argparse.Namespace], Coroutine[Any, Any, int]] = getattr(commands, f"run_{options.command}")
+    return asyncio.run(command(options))
+
+
+def _run_snapshot_to(options: argparse.Namespace) -> int:
+    from .pushing import run_snapshot_to  # without the service and all that it needs: this is to be done in a blink
+
+    return run_snapshot_to(options, environ=os.environ)
 
 
 def report_error(error: BatchError) -> int:
@@ -183,7 +194,14 @@ def _add_snapshot(commands: Any) -> None:
     parser.add_argument(
         "path", metavar="PATH", nargs="?", type=Path, default=Path(), help="notebook, or a folder with one (default: .)"
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be captured and left out, write nothing")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--dry-run", action="store_true", help="say what would be captured and left out, write nothing")
+    where.add_argument(
+        "--to",
+        dest="reference",
+        metavar="REFERENCE",
+        help="write it as one image: REGISTRY/REPOSITORY[:TAG], or the directory of an OCI layout (/… or ./…)",
+    )
     _add_capture(parser)
 
 
@@ -220,6 +238,8 @@ def _version() -> str:
 
 
 def _run_hidden(arguments: Sequence[str]) -> int:
+    import logging
+
     options = _hidden_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     from . import compose

@@ -19,7 +19,8 @@ from .checking import check_machine
 from .cli import EXIT_FAILED, EXIT_OK, parse_assignments
 from .compose import BatchConfig, build_config, build_service
 from .configuring import default_data_dir, read_traits
-from .errors import BatchError, InvalidSubmissionError, NotebookMissingError
+from .errors import BatchError, InvalidSubmissionError
+from .locating import choose_notebook, choose_root
 from .models import CaptureFrom, LogChunk, Submission, SubmissionRequest, SubmissionState
 from .parameters import parse_values
 from .presenting_plan import format_plan
@@ -113,23 +114,6 @@ class _Patience:
 
 def _is_on_its_way(submission: Submission) -> bool:
     return submission.state not in (SubmissionState.FAILED, SubmissionState.CANCELLED)
-
-
-def choose_root(notebook: Path, given: Path | None) -> Path:
-    """The directory that API paths are relative to.
-
-    Raises:
-        NotebookMissingError: no such file.
-        InvalidSubmissionError: the notebook is not below the directory that was given.
-    """
-    if not notebook.is_file():
-        raise NotebookMissingError(f"There is no notebook '{notebook}'.", details={"path": str(notebook)})
-    root = Path.cwd() / given if given is not None else Path.cwd()
-    if notebook.is_relative_to(root) and ".." not in notebook.relative_to(root).parts:
-        return root
-    if given is not None:
-        raise InvalidSubmissionError("The notebook is not below the directory given with --root.")
-    return notebook.parent
 
 
 class ProgressLine:
@@ -317,18 +301,6 @@ async def run_snapshot(options: argparse.Namespace) -> int:
         _, summary = await asyncio.to_thread(capture_order, order, lambda _: None)
     _print(to_json(summary) if options.json else presenting.format_snapshot(summary))
     return EXIT_OK
-
-
-def choose_notebook(path: Path) -> Path:
-    """The notebook itself, or the one in a folder that was changed last.
-
-    Raises:
-        NotebookMissingError: there is none.
-    """
-    found = sorted(path.glob("*.ipynb"), key=lambda item: item.stat().st_mtime) if path.is_dir() else [path]
-    if not found or not found[-1].is_file():
-        raise NotebookMissingError(f"There is no notebook at '{path}'.", details={"path": str(path)})
-    return found[-1]
 
 
 # --- the service --------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from .errors import (
     ProfileUnknownError,
     QueueUnknownError,
 )
+from .locating import kernel_of
 from .models import Profile, QueueReading, SubmissionRequest
 from .parameters import (
     Parameter,
@@ -28,7 +29,6 @@ from .parameters import (
     validate_parameters,
 )
 
-DEFAULT_KERNEL = "python3"
 MAX_NOTEBOOK_BYTES = 256 * 1024**2
 MAX_TITLE_CHARS = 200
 MAX_DURATION_S = 366 * 24 * 3600
@@ -182,10 +182,7 @@ def _check_kernel(notebook: Mapping[str, Any]) -> tuple[str, str]:
     """(kernelspec name, language); a notebook that names none gets the default."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    metadata = notebook.get("metadata")
-    named = metadata.get("kernelspec") if isinstance(metadata, dict) else None
-    name = named.get("name") if isinstance(named, dict) else None
-    name = name if isinstance(name, str) and name else DEFAULT_KERNEL
+    name = kernel_of(notebook)
     manager = KernelSpecManager()
     try:
         spec = manager.get_kernel_spec(name)

@@ -12,20 +12,23 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
+from typing import TYPE_CHECKING, Any
 
 from ..errors import KernelUnknownError
 from ..models import EnvironmentDescription
+
+if TYPE_CHECKING:
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 
 _TIMEOUT_S = 30.0
 _MAX_ANSWER_BYTES = 1 << 20
 
 _QUESTIONS = r"""
 import json, os, site, sys, sysconfig
+seen = []
 def editables(directory):
     found = []
+    seen.append(directory)
     try:
         names = sorted(os.listdir(directory))
     except OSError:
@@ -34,16 +37,20 @@ def editables(directory):
         path = os.path.join(directory, name)
         try:
             if name.endswith(".dist-info"):
-                with open(os.path.join(path, "direct_url.json"), encoding="utf-8") as stream:
+                origin = os.path.join(path, "direct_url.json")
+                with open(origin, encoding="utf-8") as stream:
                     direct = json.load(stream)
+                seen.append(origin)
                 url = direct.get("url", "")
                 if direct.get("dir_info", {}).get("editable") and url.startswith("file://"):
                     from urllib.parse import unquote
                     found.append(unquote(url[7:]))
             elif name.endswith((".pth", ".egg-link")):
+                seen.append(path)
                 with open(path, encoding="utf-8", errors="surrogateescape") as stream:
                     lines = [line.strip() for line in stream]
                 found += [line for line in lines if os.path.isabs(line) and os.path.isdir(line)]
+                seen.extend(line for line in lines if os.path.isabs(line) and not os.path.isdir(line))
         except (OSError, ValueError, AttributeError, TypeError):
             continue
     return found
@@ -54,6 +61,7 @@ print("\n" + json.dumps({
     "executable": sys.executable, "prefix": sys.prefix, "base_prefix": sys.base_prefix, "sites": sites,
     "user_site": user, "stdlib": sysconfig.get_path("stdlib"), "version": "%d.%d.%d" % sys.version_info[:3],
     "editable": [source for place in places for source in editables(place)],
+    "seen": seen + [os.path.join(sys.prefix, "pyvenv.cfg")],
 }))
 """
 
@@ -67,7 +75,24 @@ def describe_environment(kernel_name: str, *, kernel_dirs: Sequence[str] | None 
     Raises:
         KernelUnknownError: no such kernelspec, or its interpreter cannot be started.
     """
-    spec = _find_spec(kernel_name, kernel_dirs)
+    return ask_environment(kernel_name, kernel_dirs=kernel_dirs)[0]
+
+
+def ask_environment(
+    kernel_name: str, *, kernel_dirs: Sequence[str] | None = None
+) -> tuple[EnvironmentDescription, tuple[str, ...]]:
+    """As ``describe_environment``, and the files and directories that the answer was made from.
+
+    While none of these changes, appears or goes, and the environment variables stay the same, so does the answer.
+    """
+    manager = _spec_manager(kernel_dirs)
+    spec = _find_spec(manager, kernel_name)
+    description, seen = _describe(kernel_name, spec)
+    kernel_file = os.path.join(spec.resource_dir, "kernel.json")
+    return description, (*manager.kernel_dirs, spec.resource_dir, kernel_file, *seen)
+
+
+def _describe(kernel_name: str, spec: KernelSpec) -> tuple[EnvironmentDescription, Sequence[str]]:
     resources = Path(spec.resource_dir).absolute()
     executable = _resolve_executable(spec)
     if executable is None:
@@ -77,7 +102,8 @@ def describe_environment(kernel_name: str, *, kernel_dirs: Sequence[str] | None 
             details={"kernel_name": kernel_name},
         )
     if not _is_python(spec):
-        return EnvironmentDescription(kernel_name=kernel_name, executable=None, prefix=None, prefixes=(resources,))
+        program = EnvironmentDescription(kernel_name=kernel_name, executable=None, prefix=None, prefixes=(resources,))
+        return program, (executable,)
     answer = _ask(executable, spec)
     if answer is None:
         raise KernelUnknownError(
@@ -89,7 +115,7 @@ def describe_environment(kernel_name: str, *, kernel_dirs: Sequence[str] | None 
     others = [path for path in linked if _is_site(path)]
     sources = [path for path in linked if not _is_site(path)]
     prefixes = _outermost([*_prefix_parts(answer), *_user_site(answer), *others, resources])
-    return EnvironmentDescription(
+    description = EnvironmentDescription(
         kernel_name=kernel_name,
         executable=Path(answer["executable"]),
         prefix=Path(answer["prefix"]),
@@ -98,12 +124,21 @@ def describe_environment(kernel_name: str, *, kernel_dirs: Sequence[str] | None 
         editable_sources=tuple(source for source in _outermost(sources) if not _is_below_any(source, prefixes)),
         python_version=answer["version"],
     )
+    return description, (executable, os.path.realpath(executable), *map(str, prefixes), *answer["seen"])
 
 
-def _find_spec(kernel_name: str, kernel_dirs: Sequence[str] | None) -> KernelSpec:
+def _spec_manager(kernel_dirs: Sequence[str] | None) -> KernelSpecManager:
+    from jupyter_client.kernelspec import KernelSpecManager  # a tenth of a second
+
     manager = KernelSpecManager()
     if kernel_dirs is not None:
         manager.kernel_dirs = list(kernel_dirs)
+    return manager
+
+
+def _find_spec(manager: KernelSpecManager, kernel_name: str) -> KernelSpec:
+    from jupyter_client.kernelspec import NoSuchKernel
+
     try:
         return manager.get_kernel_spec(kernel_name)
     except (NoSuchKernel, OSError, ValueError) as exc:
@@ -132,6 +167,10 @@ def _is_python(spec: KernelSpec) -> bool:
 
 def _ask(executable: str, spec: KernelSpec) -> dict[str, Any] | None:
     """The interpreter's answers; None when the program is no Python that answers."""
+    if _is_this_one(executable, spec):
+        lines: list[str] = []
+        exec(_QUESTIONS, {"print": lines.append})  # noqa: S102 - our own text, which starting Python anew would run, too
+        return _parse_answer(lines[0].encode("utf-8", "surrogateescape"))
     environment = {**os.environ, **{key: str(value) for key, value in spec.env.items()}}
     for name in ("PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONDONTWRITEBYTECODE"):
         environment.pop(name, None)
@@ -151,12 +190,18 @@ def _ask(executable: str, spec: KernelSpec) -> dict[str, Any] | None:
         return None
 
 
+def _is_this_one(executable: str, spec: KernelSpec) -> bool:
+    """Whether starting it would give an interpreter with this one's places."""
+    told = any(name.startswith("PYTHON") for name in spec.env)
+    return executable == sys.executable and not told and not sys.flags.isolated and not sys.flags.no_user_site
+
+
 def _parse_answer(stdout: bytes) -> dict[str, Any]:
     answer = json.loads(stdout[-_MAX_ANSWER_BYTES:].strip().rsplit(b"\n", 1)[-1])
     texts = ("executable", "prefix", "base_prefix", "stdlib", "version")
     if not all(isinstance(answer[name], str) and answer[name] for name in texts):
         raise ValueError("not an answer")
-    for name in ("sites", "editable"):
+    for name in ("sites", "editable", "seen"):
         answer[name] = [text for text in answer[name] if isinstance(text, str) and text.startswith("/")]
     return dict(answer)
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from jupyterlab_ai_batch.cli import build_parser, parse_assignments, parse_duration
-from jupyterlab_ai_batch.commands import choose_root
+from jupyterlab_ai_batch.locating import choose_root
 from jupyterlab_ai_batch.errors import BatchError, InvalidSubmissionError, NotebookMissingError
 
 

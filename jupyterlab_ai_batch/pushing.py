@@ -1,0 +1,227 @@
+"""``jupyter ai-batch snapshot NOTEBOOK --to REFERENCE``: a notebook with its files and environment as one image.
+
+A command that people run before every job, so it is over in a blink when nothing has changed: what is imported is
+imported late, and a scout (see there) is out while it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime, timezone
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .configuring import default_data_dir, read_traits
+from .errors import InvalidSubmissionError, NotebookInvalidError
+from .locating import choose_notebook, choose_root, kernel_of
+from .snapshot.headstart import HeadStart, headstart_path, load_headstart, look_at
+from .snapshot.scout import Scout
+
+if TYPE_CHECKING:
+    from .models import CaptureProgress, CaptureRequest, EnvironmentDescription, SnapshotSummary
+    from .oci.port import BlobStore
+
+Seen = Mapping[str, Sequence[int] | None]
+
+DEFAULT_TAG = "latest"
+DEFAULT_LIMIT_BYTES = 2 * 1024**3
+
+_PROGRESS_S = 0.2
+_MAX_NOTEBOOK_BYTES = 256 * 1024**2
+
+
+def run_snapshot_to(options: Namespace, *, environ: Mapping[str, str]) -> int:
+    """Capture, push, say so; returns the exit status.
+
+    Raises:
+        BatchError: whatever is in the way; nothing is named in the target then.
+    """
+    signal.signal(signal.SIGTERM, _end)  # temporary files go, as after Ctrl-C
+    notebook = choose_notebook(Path.cwd() / options.path)
+    root_dir = choose_root(notebook, options.root)
+    traits = read_traits()
+    data_dir = Path.cwd() / Path(options.data_dir or traits.get("data_dir") or default_data_dir()).expanduser()
+    kernel_name = _kernel_name(notebook)
+    layout = options.reference if _is_directory(options.reference) else ""
+    place = (kernel_name, str(notebook), str(root_dir), str(data_dir), options.capture_from, layout)
+    memory = headstart_path(str(data_dir / "headstarts"), *place, environ=environ)
+    known = load_headstart(memory)
+    with ExitStack() as stack:
+        scout = stack.enter_context(Scout(known.walk)) if known is not None and known.walk is not None else None
+        environment, seen = _describe(kernel_name, known)
+        request = _build_request(options, traits, notebook, root_dir, data_dir, environment)
+        summary, sent_bytes = _capture(options.reference, request, data_dir, scout, environ, quiet=options.json)
+    if seen is not None:
+        _remember(memory, request, summary, seen, known)
+    _say(summary, options, sent_bytes)
+    return 0
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
+def _kernel_name(notebook: Path) -> str:
+    try:
+        with notebook.open("rb") as stream:
+            content = json.loads(stream.read(_MAX_NOTEBOOK_BYTES))
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise NotebookInvalidError(
+            f"'{notebook.name}' cannot be read as a notebook.", hint="Open it and save it again."
+        )
+    return kernel_of(content)
+
+
+def _describe(kernel_name: str, known: HeadStart | None) -> tuple[EnvironmentDescription, Seen | None]:
+    """The kernel's environment, and from what it was found out; None when that is still changing."""
+    from .models import EnvironmentDescription
+    from .wire import WireError, from_json
+
+    if known is not None:
+        with suppress(WireError):
+            return from_json(EnvironmentDescription, known.environment), known.seen
+    from .snapshot.environment import ask_environment
+
+    asked_ns = time.time_ns()
+    environment, paths = ask_environment(kernel_name)
+    return environment, look_at(paths, asked_ns=asked_ns)
+
+
+def _build_request(
+    options: Namespace,
+    traits: Mapping[str, Any],
+    notebook: Path,
+    root_dir: Path,
+    data_dir: Path,
+    environment: EnvironmentDescription,
+) -> CaptureRequest:
+    from .models import CaptureFrom, CaptureRequest
+
+    limit, exclude = traits.get("snapshot_limit_bytes", DEFAULT_LIMIT_BYTES), traits.get("exclude", ())
+    if type(limit) is not int or not isinstance(exclude, (list, tuple)) or not all(isinstance(e, str) for e in exclude):
+        raise InvalidSubmissionError("The configuration of batch jobs has a wrong value.")
+    target = [Path.cwd() / options.reference] if _is_directory(options.reference) else []
+    return CaptureRequest(
+        root_dir=root_dir,
+        notebook=notebook,
+        environment=environment,
+        capture_from=CaptureFrom(options.capture_from),
+        exclude=(*exclude, *options.exclude),
+        never=(data_dir, *target),
+        limit_bytes=limit,
+    )
+
+
+def _is_directory(reference: str) -> bool:
+    return reference.startswith(("/", "./", "../"))
+
+
+def _capture(
+    reference: str,
+    request: CaptureRequest,
+    data_dir: Path,
+    scout: Scout | None,
+    environ: Mapping[str, str],
+    *,
+    quiet: bool,
+) -> tuple[SnapshotSummary, int | None]:
+    """What was captured, and the bytes that were sent to a registry."""
+    from .snapshot.capture import capture
+    from .snapshot.index import SignatureIndex
+
+    with _opened_store(reference, environ) as (store, name, tag):
+        # One for each target: what it says about layers holds for one store only.
+        with SignatureIndex(data_dir / "pushes" / f"{sha256(name.encode()).hexdigest()[:32]}.db") as index:
+            summary = capture(
+                request,
+                store=store,
+                index=index,
+                tag=tag,
+                progress=_Progress(quiet=quiet),
+                clock=lambda: datetime.now(timezone.utc),
+                scout=scout,
+            )
+        return summary, getattr(store, "sent_bytes", None)
+
+
+@contextmanager
+def _opened_store(reference: str, environ: Mapping[str, str]) -> Iterator[tuple[BlobStore, str, str]]:
+    """(store, its name, tag)."""
+    if _is_directory(reference):
+        from .oci.layout import ImageLayout
+
+        path = Path.cwd() / reference
+        yield ImageLayout(path), os.path.realpath(path), DEFAULT_TAG
+        return
+    from .oci.reference import parse_reference
+    from .oci.registry import RegistrySettings, connect
+
+    parsed = parse_reference(reference)
+    if parsed.digest is not None:
+        raise InvalidSubmissionError("An image gets its digest when it is pushed.", hint="Name a tag instead.")
+    with connect(parsed, RegistrySettings.of_user(environ, home=Path.home())) as registry:
+        yield registry, f"{parsed.host}/{parsed.repository}", parsed.tag or DEFAULT_TAG
+
+
+def _remember(
+    memory: str, request: CaptureRequest, summary: SnapshotSummary, seen: Seen, known: HeadStart | None
+) -> None:
+    """Give the next run a head start."""
+    from .errors import StorageError
+    from .models import CaptureFrom
+    from .snapshot.roots import resolve_roots
+    from .wire import to_json
+
+    is_root = summary.work_root == os.path.realpath(request.root_dir)
+    roots = resolve_roots(request, CaptureFrom.ROOT if is_root else CaptureFrom.FOLDER)
+    learned = HeadStart(to_json(request.environment), seen, roots.environment_walk)
+    if learned != known:
+        with suppress(StorageError):  # the next run takes a little longer, no more
+            learned.save(memory)
+
+
+class _Progress:
+    """A line of JSON on stderr now and then, or one that is rewritten where people watch."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._json = quiet
+        self._tty = sys.stderr.isatty() and not quiet
+        self._told_at = time.monotonic()
+
+    def __call__(self, progress: CaptureProgress) -> None:
+        now = time.monotonic()
+        if now - self._told_at < _PROGRESS_S or not (self._json or self._tty):
+            return
+        self._told_at = now
+        from .wire import to_json
+
+        if self._json:
+            sys.stderr.write(f"{json.dumps(to_json(progress))}\n")
+        else:
+            done, total = progress.done_bytes / 1e6, progress.total_bytes / 1e6
+            sys.stderr.write(f"\r\x1b[2K{progress.phase}: {done:.0f} of {total:.0f} MB")
+        sys.stderr.flush()
+
+
+def _say(summary: SnapshotSummary, options: Namespace, sent_bytes: int | None) -> None:
+    from .wire import to_json
+
+    if options.json:
+        text = json.dumps({**to_json(summary), "reference": options.reference, "sent_bytes": sent_bytes})
+    else:
+        from .presenting import format_snapshot
+
+        sys.stderr.write("\r\x1b[2K" if sys.stderr.isatty() else "")
+        text = format_snapshot(summary)
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

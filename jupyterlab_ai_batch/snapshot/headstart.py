@@ -1,0 +1,94 @@
+"""What the last capture had to find out before it could begin, for the next one of the same kernel in the same place.
+
+Asking Jupyter for a kernelspec and an interpreter for its packages takes longer than comparing all of its files. An
+answer is used again while nothing that it was made from has changed: environment variables, and the files and
+directories that ``ask_environment`` names. Only the standard library is imported, and little of that: see ``scout``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .scout import Walk
+
+_VERSION = 1
+_MAX_BYTES = 4 << 20
+_MAX_FILES = 64
+_RACY_NS = 2 * 10**9
+_VARIABLES = ("CONDA", "HOME", "IPYTHON", "JUPYTER", "PATH", "PYTHON", "VIRTUAL_ENV", "XDG")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadStart:
+    """What is known beforehand.
+
+    Attributes:
+        environment: An EnvironmentDescription as JSON.
+        seen: On which paths it depends, and what they were like.
+        walk: What the last capture walked to find all of the environment; None where that is not so simple.
+    """
+
+    environment: Mapping[str, Any]
+    seen: Mapping[str, Sequence[int] | None]
+    walk: Walk | None
+
+    def save(self, path: str) -> None:
+        """Keep it in a file, and of all such files the newest.
+
+        Raises:
+            StorageError
+        """
+        from ..oci.storage import ensure_private_directory, replace_file, storage_errors
+
+        walk = None if self.walk is None else {name: getattr(self.walk, name) for name in Walk.__slots__}
+        content = json.dumps({"environment": self.environment, "seen": self.seen, "walk": walk})
+        directory = os.path.dirname(path)
+        ensure_private_directory(Path(directory))
+        with storage_errors(Path(path)):
+            replace_file(Path(path), content.encode())
+            kept = sorted(os.scandir(directory), key=lambda entry: entry.stat().st_mtime_ns)
+            for entry in kept[:-_MAX_FILES]:
+                os.unlink(entry.path)
+
+
+def headstart_path(directory: str, *parts: str, environ: Mapping[str, str]) -> str:
+    """The file in ``directory`` for captures that ``parts`` (kernel, notebook, …) and the environment determine."""
+    told = sorted((name, value) for name, value in environ.items() if name.startswith(_VARIABLES))
+    determined = repr((_VERSION, sys.executable, sys.prefix, os.geteuid(), parts, told))
+    name = hashlib.sha256(determined.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return os.path.join(directory, f"{name}.json")
+
+
+def load_headstart(path: str) -> HeadStart | None:
+    """What was saved; None when something has changed since, or nothing is known."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            known = json.loads(stream.read(_MAX_BYTES))
+        if any(_signature(path) != signature for path, signature in known["seen"].items()):
+            return None
+        walk = Walk(**{name: tuple(paths) for name, paths in known["walk"].items()}) if known["walk"] else None
+        return HeadStart(known["environment"], known["seen"], walk)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def look_at(paths: Iterable[str], *, asked_ns: int) -> dict[str, Sequence[int] | None] | None:
+    """What these paths are like; None when one is so young that it may have changed since ``asked_ns``."""
+    seen = {path: _signature(path) for path in paths}
+    young = any(max(signature[2:4]) > asked_ns - _RACY_NS for signature in seen.values() if signature is not None)
+    return None if young else seen
+
+
+def _signature(path: str) -> Sequence[int] | None:
+    with suppress(OSError):
+        found = os.lstat(path)
+        return [found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+    return None

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from snapshot_world import World
+
+from jupyterlab_ai_batch.models import CaptureFrom
+from jupyterlab_ai_batch.snapshot.listing import seal_of
+from jupyterlab_ai_batch.snapshot.roots import resolve_roots, walk_environment
+
+_SENT = """
+import ast, sys
+from jupyterlab_ai_batch.snapshot.scout import Scout, Walk
+walk = Walk(*ast.literal_eval(sys.argv[1]))
+with Scout(walk) as scout:
+    other = scout.seal(Walk(("/elsewhere",), (), ()))
+    print(repr((other, scout.seal(walk), scout.seal(walk))))
+"""
+
+
+@pytest.fixture
+def roots(tmp_path):
+    world = World(tmp_path)
+    (world.prefix / "lib/.wh.x").touch()
+    return resolve_roots(world.request(), CaptureFrom.ROOT)
+
+
+def _send(walk) -> tuple:
+    arguments = repr((walk.roots, walk.never, walk.hollow))
+    done = subprocess.run([sys.executable, "-c", _SENT, arguments], capture_output=True, text=True, check=True)
+    return ast.literal_eval(done.stdout)
+
+
+def test_a_scout_sees_what_a_capture_sees(roots):
+    """Its seal is the seal of the environment as the capture would walk it; it answers once, and for its walk only."""
+    assert _send(roots.environment_walk) == (None, seal_of(walk_environment(roots)), None)
+
+
+def test_a_scout_that_cannot_walk_says_nothing(roots, tmp_path):
+    """The capture then walks itself, and says what is wrong."""
+    walk = roots.environment_walk
+    missing = type(walk).of((str(tmp_path / "none"),), (), ())
+    assert _send(missing) == (None, None, None)
+
+
+def test_ignore_rules_keep_the_scout_at_home(tmp_path):
+    """An editable source is walked by rules that a scout does not know."""
+    world = World(tmp_path)
+    source = tmp_path / "source"
+    source.mkdir()
+    roots = resolve_roots(world.request(editable_sources=(Path(source),)), CaptureFrom.ROOT)
+    assert roots.environment_walk is None
+
+
+def test_the_seal_tells_every_change(tmp_path):
+    """Content, time, mode, name, link: each gives another seal; nothing gives the same."""
+    world = World(tmp_path)
+    roots = resolve_roots(world.request(), CaptureFrom.ROOT)
+    file = world.prefix / "bin/tool"
+    seals = [seal_of(walk_environment(roots))]
+    assert seal_of(walk_environment(roots)) == seals[0]
+    for change in (
+        lambda: file.write_text("#!/bin/sg\n"),
+        lambda: file.chmod(0o700),
+        lambda: file.rename(file.with_name("other")),
+        lambda: file.with_name("more").symlink_to("other"),
+        lambda: file.with_name("other").touch(),
+    ):
+        change()
+        seals.append(seal_of(walk_environment(roots)))
+    assert len(set(seals)) == len(seals)
