@@ -7,7 +7,7 @@ settings through the capture's work order and the worker's settings file.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
@@ -212,20 +212,22 @@ class SnapshotRestorer:
 
     def restore_work(self, digest: str, target: Path) -> None:
         from .snapshot import restore
+        from .snapshot.index import SignatureIndex
 
-        restore.restore_work(self._store, digest, target)
+        with SignatureIndex(self._index) as index:
+            restore.restore_work(self._store, digest, target, index=index)
 
     def environment_digest(self, digest: str) -> str:
         from .snapshot import restore
 
         return restore.environment_digest(self._store, digest)
 
-    def materialise_environment(self, digest: str, target: Path) -> EnvironmentView:
+    def materialise_environment(self, digest: str, target: Path, *, earlier: Sequence[Path] = ()) -> EnvironmentView:
         from .snapshot import restore
         from .snapshot.index import SignatureIndex
 
-        with SignatureIndex(self._store.path.with_name("index.db")) as index:
-            return restore.materialise_environment(self._store, digest, target, index=index)
+        with SignatureIndex(self._index) as index:
+            return restore.materialise_environment(self._store, digest, target, earlier=earlier, index=index)
 
     def read_base_index(self, digest: str) -> bytes:
         from .snapshot import restore

@@ -15,12 +15,14 @@ from pathlib import Path
 from ..oci.manifest import Layer, LayerRole, SnapshotImage
 from ..oci.port import BlobStore
 from ..oci.storage import storage_errors
-from ..oci.work_index import WORK_INDEX_PATH
+from ..oci.work_index import WORK_INDEX_PATH, read_work_index
 from .crew import Crew
 from .environment_layers import environment_digest as digest_of_layers
 from .environment_restore import materialise_environment
 from .extract import TreeWriter, built_beside, check_name, check_path
+from .index import SignatureIndex
 from .limits import DEFAULT_LIMITS, Budget, RestoreLimits
+from .reuse import LiveFiles, find_live_files
 from .stored import chunks_of, opened_layer, read_image, read_single_file
 from .tarreader import TarReader
 from .tarstream import DIRECTORY, FILE, HARD_LINK, SYMLINK, WHITEOUT, TarHeader, corrupt
@@ -28,22 +30,32 @@ from .tarstream import DIRECTORY, FILE, HARD_LINK, SYMLINK, WHITEOUT, TarHeader,
 __all__ = ["environment_digest", "materialise_environment", "read_base_index", "read_image", "restore_work"]
 
 
-def restore_work(store: BlobStore, digest: str, target: Path, *, limits: RestoreLimits = DEFAULT_LIMITS) -> None:
+def restore_work(
+    store: BlobStore,
+    digest: str,
+    target: Path,
+    *,
+    index: SignatureIndex | None = None,
+    limits: RestoreLimits = DEFAULT_LIMITS,
+) -> None:
     """Fill the empty directory ``target`` with the captured work tree: content, modes, mtimes, links.
 
     It is built beside ``target`` and takes its place when every layer is verified.
+
+    Args:
+        index: Knows which large files of the live work tree have not changed since: they are shared or copied.
 
     Raises:
         SnapshotCorruptError: a layer is missing or damaged, holds what no capture writes, or more than the limits.
         StorageFullError, StorageError: ``target`` cannot be written.
     """
     image = read_image(store, digest)
+    layers = image.with_role(LayerRole.WORK)
     budget = Budget(limits)
+    live = _find_live(store, image, layers, index)
     with storage_errors(target), built_beside(target) as building, TreeWriter(building, keep_owner=True) as writer:
         with Crew(budget) as crew:
-            _Restorer(store, budget, crew, writer, image.content.work_root.strip("/")).add(
-                image.with_role(LayerRole.WORK)
-            )
+            _Restorer(store, budget, crew, writer, image.content.work_root.strip("/"), live).add(layers)
         writer.finish()
 
 
@@ -53,8 +65,23 @@ def read_base_index(store: BlobStore, digest: str) -> bytes:
     Raises:
         SnapshotCorruptError, StorageError
     """
-    (layer,) = _exactly_one(read_image(store, digest), LayerRole.CONTROL)
+    return _read_base_index(store, read_image(store, digest))
+
+
+def _read_base_index(store: BlobStore, image: SnapshotImage) -> bytes:
+    (layer,) = _exactly_one(image, LayerRole.CONTROL)
     return read_single_file(store, layer, WORK_INDEX_PATH)
+
+
+def _find_live(
+    store: BlobStore, image: SnapshotImage, layers: Sequence[Layer], index: SignatureIndex | None
+) -> LiveFiles:
+    paths = {path for layer in layers if (path := _single_path(layer)) is not None}
+    if index is None or not paths:
+        return LiveFiles("", {})
+    return find_live_files(
+        paths, image.content.work_root, index, lambda: read_work_index(_read_base_index(store, image))
+    )
 
 
 def environment_digest(store: BlobStore, digest: str) -> str:
@@ -89,6 +116,7 @@ class _Restorer:
     crew: Crew
     writer: TreeWriter
     prefix: str
+    live: LiveFiles
     kinds: dict[str, bytes] = field(default_factory=dict)
     hidden: set[str] = field(default_factory=set)
     covering: set[str] = field(default_factory=set)
@@ -121,7 +149,13 @@ class _Restorer:
         if single is None:
             self.crew.submit(partial(self._read_beside, layer, self._is_visible))
         elif self._is_visible(single):
-            self.crew.submit(partial(self._read_beside, layer, partial(_check_single, single)))
+            self.crew.submit(partial(self._take_single, layer, single))
+
+    def _take_single(self, layer: Layer, single: str) -> None:
+        check_path(single)
+        with self.writer.sibling() as writer:
+            if not self.live.copy(writer, single, self.budget):
+                self._read(layer, writer, partial(_check_single, single))
 
     def _read_beside(self, layer: Layer, is_visible: Callable[[str], bool]) -> None:
         with self.writer.sibling() as writer:

@@ -43,7 +43,7 @@ class DirectoryRestorer:
     def environment_digest(self, digest):
         return digest
 
-    def materialise_environment(self, digest, target):
+    def materialise_environment(self, digest, target, *, earlier=()):
         mounts = []
         listed = json.loads((self._root / "mounts.json").read_text())
         for number, (path, source) in enumerate(listed.items()):

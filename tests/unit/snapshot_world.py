@@ -6,8 +6,9 @@ import json
 import os
 import py_compile
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from jupyterlab_ai_batch.models import (
@@ -59,7 +60,9 @@ class World:
         values = {"root_dir": self.home, "notebook": self.notebook, "never": (self.data,), "environment": environment}
         return CaptureRequest(**{**values, **changes})
 
-    def capture(self, tag: str = "snapshot-1", on_unstable="fail", progress=None, **changes) -> SnapshotSummary:
+    def capture(
+        self, tag: str = "snapshot-1", on_unstable="fail", progress=None, clock=now, **changes
+    ) -> SnapshotSummary:
         with SignatureIndex(self.data / "index.db") as index:
             return capture(
                 self.request(**changes),
@@ -67,7 +70,7 @@ class World:
                 index=index,
                 tag=tag,
                 progress=progress or self.progress.append,
-                clock=now,
+                clock=clock,
                 on_unstable=on_unstable,
             )
 
@@ -78,12 +81,18 @@ class World:
     def restore(self, digest: str, name: str = "restored") -> Path:
         target = self.base / name
         target.mkdir()
-        restore.restore_work(self.store, digest, target)
+        with SignatureIndex(self.data / "index.db") as index:
+            restore.restore_work(self.store, digest, target, index=index)
         return target
 
-    def materialise(self, digest: str, name: str = "made") -> EnvironmentView:
+    def materialise(self, digest: str, name: str = "made", earlier: Sequence[Path] = ()) -> EnvironmentView:
         with SignatureIndex(self.data / "index.db") as index:
-            return restore.materialise_environment(self.store, digest, self.base / name, index=index)
+            return restore.materialise_environment(self.store, digest, self.base / name, earlier=earlier, index=index)
+
+
+def an_hour_later() -> datetime:
+    """Captured then, no file of a test is so young that an unseen change is possible."""
+    return now() + timedelta(hours=1)
 
 
 def make_environment(prefix: Path, *, mtime_s: int = OLD_S) -> None:

@@ -1,5 +1,6 @@
 """Restored environments that Attempts share."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,11 @@ class CountingRestorer:
     def environment_digest(self, digest):
         return digest
 
-    def materialise_environment(self, digest, target):
+    def materialise_environment(self, digest, target, *, earlier=()):
         if self.error:
             raise self.error
         self.made.append(digest)
+        self.earlier = list(earlier)
         (target / "0").mkdir(exist_ok=True)
         return EnvironmentView(mounts=(EnvironmentMount(source=target / "0", path=Path("/e"), live=self.live),))
 
@@ -40,6 +42,15 @@ def test_made_once(tmp_path, restorer):
     first = EnvironmentCache(tmp_path, restorer).acquire(A)
     second = EnvironmentCache(tmp_path, restorer).acquire(A)
     assert (first, [A, A]) == (second, restorer.made)
+
+
+def test_those_that_are_there_are_offered(tmp_path, restorer):
+    """A new one may take files from the complete ones, the last used first."""
+    cache = EnvironmentCache(tmp_path, restorer)
+    leases = [cache.acquire(A), cache.acquire(B)]
+    os.utime(leases[0].directory / "complete", (1, 1))
+    cache.acquire(C)
+    assert [leases[1].directory / "tree", leases[0].directory / "tree"] == restorer.earlier
 
 
 def test_live_ones_are_made_anew(tmp_path, restorer):

@@ -9,7 +9,7 @@ import pytest
 from snapshot_forgery import END, Forgery, directory, entry
 from snapshot_world import OLD_S, World, describe_tree
 
-from jupyterlab_ai_batch.errors import SnapshotCorruptError, StorageFullError
+from jupyterlab_ai_batch.errors import SnapshotCorruptError, StorageError, StorageFullError
 from jupyterlab_ai_batch.oci.manifest import LayerRole
 from jupyterlab_ai_batch.snapshot import environment_live, restore
 
@@ -217,3 +217,28 @@ def test_pyc_files_in_the_layers_are_valid_beside_their_sources(world):
     for pyc in Path(site).glob("__pycache__/*.pyc"):
         source = site / f"{pyc.name.split('.')[0]}.py"
         assert int.from_bytes(pyc.read_bytes()[8:12], "little") == int(source.stat().st_mtime)
+
+
+def test_a_copied_file_that_is_damaged_is_repaired_at_the_next_use(world):
+    """Not only links are looked at."""
+    digest = world.capture().digest
+    away = world.prefix.with_name("away")
+    world.prefix.rename(away)
+    view = world.materialise(digest)
+    made = view.mounts[0].source
+    expected = describe_tree(made)
+    (made / PACK / "tool.py").unlink()
+    (made / PACK / "__init__.py").write_text("VALUE = 7\n")
+    assert world.materialise(digest) == view
+    assert describe_tree(made) == expected == describe_tree(away)
+
+
+@pytest.mark.parametrize("name", ["view.json", "files.json.gz"])
+def test_a_damaged_note_is_said_so(world, name):
+    """With what to remove."""
+    digest = world.capture().digest
+    world.materialise(digest)
+    (world.base / "made" / name).write_bytes(b"\x1f\x8bgarbage")
+    with pytest.raises(StorageError, match="damaged") as caught:
+        world.materialise(digest)
+    assert str(world.base / "made") in caught.value.hint

@@ -79,13 +79,19 @@ class EnvironmentCache:
             return Lease(directory, view)
         return None
 
+    def _complete(self) -> list[Path]:
+        """Environments that can be used, the last used first."""
+        complete = [directory for directory in self._root.iterdir() if (directory / _COMPLETE).exists()]
+        return sorted(complete, key=_last_use, reverse=True)
+
     def _make(self, name: str, snapshot_digest: str) -> Lease:
         directory = self._root / f"{name}.{uuid.uuid4().hex[:8]}"
         try:
             with storage_errors(directory):
                 directory.mkdir(mode=0o700)
                 (directory / "tree").mkdir(mode=0o700)
-            view = self._restorer.materialise_environment(snapshot_digest, directory / "tree")
+            earlier = [other / "tree" for other in self._complete()]
+            view = self._restorer.materialise_environment(snapshot_digest, directory / "tree", earlier=earlier)
             if not any(mount.live for mount in view.mounts):
                 with storage_errors(directory):
                     replace_file(directory / _COMPLETE, b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -22,10 +23,11 @@ class Restorer(Protocol):
         """Name the environment's content: equal for Snapshots whose environment is the same."""
         ...
 
-    def materialise_environment(self, digest: str, target: Path) -> EnvironmentView:
+    def materialise_environment(self, digest: str, target: Path, *, earlier: Sequence[Path] = ()) -> EnvironmentView:
         """Make the environment ready in the directory ``target``: empty, or made by an earlier call.
 
-        In the latter case only what has changed since is mended.
+        In the latter case only what has changed since is mended. ``earlier`` are targets of other calls, whose files
+        may be linked.
         """
         ...
 
