@@ -28,7 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in _HIDDEN:
         return _run_hidden(arguments)
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if getattr(options, "base", None) and not options.reference:
+        parser.error("--base goes with --to")
     try:
         return _run_snapshot_to(options) if getattr(options, "reference", None) else _run_command(options)
     except BatchError as exc:
@@ -201,6 +204,11 @@ def _add_snapshot(commands: Any) -> None:
         dest="reference",
         metavar="REFERENCE",
         help="write it as one image: REGISTRY/REPOSITORY[:TAG], or the directory of an OCI layout (/… or ./…)",
+    )
+    parser.add_argument(
+        "--base",
+        metavar="REFERENCE",
+        help="with --to: the image to put it on, named alike; only what differs from it is captured",
     )
     _add_capture(parser)
 

@@ -27,6 +27,7 @@ from .snapshot.scout import Scout
 
 if TYPE_CHECKING:
     from .models import CaptureProgress, CaptureRequest, EnvironmentDescription, SnapshotSummary
+    from .oci.base_image import BaseImage
     from .oci.port import BlobStore
 
 Seen = Mapping[str, Sequence[int] | None]
@@ -58,7 +59,7 @@ def run_snapshot_to(options: Namespace, *, environ: Mapping[str, str]) -> int:
         scout = stack.enter_context(Scout(known.walk)) if known is not None and known.walk is not None else None
         environment, seen = _describe(kernel_name, known)
         request = _build_request(options, traits, notebook, root_dir, data_dir, environment)
-        summary, sent_bytes = _capture(options.reference, request, data_dir, scout, environ, quiet=options.json)
+        summary, sent_bytes = _capture(options, request, data_dir, scout, environ)
     if seen is not None:
         _remember(memory, request, summary, seen, known)
     _say(summary, options, sent_bytes)
@@ -110,14 +111,14 @@ def _build_request(
     limit, exclude = traits.get("snapshot_limit_bytes", DEFAULT_LIMIT_BYTES), traits.get("exclude", ())
     if type(limit) is not int or not isinstance(exclude, (list, tuple)) or not all(isinstance(e, str) for e in exclude):
         raise InvalidSubmissionError("The configuration of batch jobs has a wrong value.")
-    target = [Path.cwd() / options.reference] if _is_directory(options.reference) else []
+    images = [Path.cwd() / name for name in (options.reference, options.base) if name and _is_directory(name)]
     return CaptureRequest(
         root_dir=root_dir,
         notebook=notebook,
         environment=environment,
         capture_from=CaptureFrom(options.capture_from),
         exclude=(*exclude, *options.exclude),
-        never=(data_dir, *target),
+        never=(data_dir, *images),
         limit_bytes=limit,
     )
 
@@ -127,36 +128,43 @@ def _is_directory(reference: str) -> bool:
 
 
 def _capture(
-    reference: str,
-    request: CaptureRequest,
-    data_dir: Path,
-    scout: Scout | None,
-    environ: Mapping[str, str],
-    *,
-    quiet: bool,
+    options: Namespace, request: CaptureRequest, data_dir: Path, scout: Scout | None, environ: Mapping[str, str]
 ) -> tuple[SnapshotSummary, int | None]:
     """What was captured, and the bytes that were sent to a registry."""
     from .snapshot.capture import capture
     from .snapshot.index import SignatureIndex
 
-    with _opened_store(reference, environ) as (store, name, tag):
+    with _opened_store(options.reference, environ) as (store, name, target):
+        if target.startswith("sha256:"):
+            raise InvalidSubmissionError("An image gets its digest when it is pushed.", hint="Name a tag instead.")
         # One for each target: what it says about layers holds for one store only.
         with SignatureIndex(data_dir / "pushes" / f"{sha256(name.encode()).hexdigest()[:32]}.db") as index:
             summary = capture(
                 request,
                 store=store,
                 index=index,
-                tag=tag,
-                progress=_Progress(quiet=quiet),
+                tag=target,
+                progress=_Progress(quiet=options.json),
                 clock=lambda: datetime.now(timezone.utc),
+                base=_bring_base(options.base, store, environ) if options.base else None,
                 scout=scout,
             )
         return summary, getattr(store, "sent_bytes", None)
 
 
+def _bring_base(reference: str, store: BlobStore, environ: Mapping[str, str]) -> BaseImage:
+    """The base image, once its layers are where the Snapshot goes."""
+    from .oci.base_image import copy_base, read_base_image
+
+    with _opened_store(reference, environ) as (source, _, target):
+        base = read_base_image(source, target, name=reference)
+        copy_base(source, store, base)
+    return base
+
+
 @contextmanager
 def _opened_store(reference: str, environ: Mapping[str, str]) -> Iterator[tuple[BlobStore, str, str]]:
-    """(store, its name, tag)."""
+    """(store, its name, tag or digest)."""
     if _is_directory(reference):
         from .oci.layout import ImageLayout
 
@@ -167,10 +175,8 @@ def _opened_store(reference: str, environ: Mapping[str, str]) -> Iterator[tuple[
     from .oci.registry import RegistrySettings, connect
 
     parsed = parse_reference(reference)
-    if parsed.digest is not None:
-        raise InvalidSubmissionError("An image gets its digest when it is pushed.", hint="Name a tag instead.")
     with connect(parsed, RegistrySettings.of_user(environ, home=Path.home())) as registry:
-        yield registry, f"{parsed.host}/{parsed.repository}", parsed.tag or DEFAULT_TAG
+        yield registry, f"{parsed.host}/{parsed.repository}", parsed.target
 
 
 def _remember(

@@ -115,6 +115,38 @@ def test_a_change_of_the_kernelspec_is_seen(person):
     assert person.snapshot()["digest"] != first["digest"]
 
 
+def test_an_image_can_be_put_on_a_base(person):
+    """Another layout's: its layers come along, below; a base of another kind is refused."""
+    base = person.home.parent / "base"
+    below = person.snapshot()
+    person.target.rename(base)
+    person.age(person.home)
+    (person.notebook.parent / "data").write_text("later")
+    person.target = person.home.parent / "composed"
+    answer = person.snapshot("--base", str(base))
+    image = restore.read_image(ImageLayout(person.target), answer["digest"])
+    layers = restore.read_image(ImageLayout(base), below["digest"]).layers
+    assert [layer.digest for layer in image.with_role(LayerRole.BASE)] == [layer.digest for layer in layers]
+    assert image.content.base is None  # a kernelspec that was written since: nothing in it is the base's for certain
+    assert person.snapshot("--base", str(base))["digest"] == answer["digest"]
+
+
+@pytest.mark.parametrize(
+    ("options", "start"),
+    [
+        (["--base", "./nowhere", "--to", "./image"], "snapshot_corrupt:"),
+        (["--base", "No Name", "--to", "./image"], "invalid_submission:"),
+        (["--base", "localhost/base:1"], "usage:"),
+    ],
+)
+def test_a_base_that_cannot_be_is_an_error(person, options, start):
+    """Nothing there, no name of an image, or nothing to put on it."""
+    done = person.run(*options)
+    assert done.returncode != 0
+    assert done.stderr.startswith(start)
+    assert not (person.notebook.parent / "image/index.json").exists()
+
+
 @pytest.mark.parametrize(
     ("reference", "code"),
     [
