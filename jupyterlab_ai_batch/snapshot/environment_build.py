@@ -138,7 +138,7 @@ class Builder:
     ) -> Wanted | None:
         """Directories, symlinks and hard links of one root; what is missing then, None for: use it as it is."""
         missing: dict[str, tuple[str, EnvironmentEntry]] = {}
-        linked = refused = 0
+        any_linked = refused = False
         for entry in members:
             place = roots.place(entry.path)
             if stat.S_ISDIR(entry.mode):
@@ -146,15 +146,15 @@ class Builder:
             elif stat.S_ISLNK(entry.mode):
                 writer.add_symlink(place, entry.target, mtime_ns=entry.mtime_ns)
             elif entry.path in live and not refused and self._link_live(writer, place, entry, live[entry.path]):
-                linked += 1
+                any_linked = True
             elif entry.path in earlier and self._link_file(writer, place, entry, *earlier[entry.path]):
                 pass
             else:
                 missing[entry.path] = (place, entry)
-                if entry.path in live and not linked and not refused:
+                if entry.path in live and not any_linked and not refused:
                     if _is_fixed(members, live):
                         return None
-                    refused = 1
+                    refused = True
         return missing
 
     def _link_live(self, writer: TreeWriter, place: str, entry: EnvironmentEntry, expected: Signature) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 
 from ..oci.manifest import Layer, LayerRole, SnapshotImage
@@ -28,6 +27,8 @@ from .tarreader import TarReader
 from .tarstream import DIRECTORY, FILE, HARD_LINK, SYMLINK, WHITEOUT, TarHeader, corrupt
 
 __all__ = ["environment_digest", "materialise_environment", "read_base_index", "read_image", "restore_work"]
+
+_LAST_OF_BASE = "base"  # has the directories; a layer keeps the name of the capture that wrote it, where others use it
 
 
 def restore_work(
@@ -123,10 +124,11 @@ class _Restorer:
 
     def add(self, layers: Sequence[Layer]) -> None:
         """Deltas one by one, newest first, then the layers of the base, which share no path, at the same time."""
-        base = list(takewhile(_is_base, layers))
-        for layer in reversed(layers[len(base) :]):
+        names = [layer.name for layer in layers]
+        end = names.index(_LAST_OF_BASE) + 1 if _LAST_OF_BASE in names else 0
+        for layer in reversed(layers[end:]):
             self._add_delta(layer)
-        for layer in sorted(base, key=lambda layer: layer.size, reverse=True):
+        for layer in sorted(layers[:end], key=lambda layer: layer.size, reverse=True):
             self._submit(layer)
 
     def _add_delta(self, layer: Layer) -> None:
@@ -219,10 +221,6 @@ class _Restorer:
     def _is_covered(self, path: str) -> bool:
         parts = path.split("/")
         return any("/".join(parts[:count]) in self.covering for count in range(1, len(parts)))
-
-
-def _is_base(layer: Layer) -> bool:
-    return layer.name.partition(":")[0].partition(" ")[0] == "base"
 
 
 def _single_path(layer: Layer) -> str | None:

@@ -468,6 +468,14 @@ def test_large_files_that_are_replaced_are_not_read(around):
     assert {path.name: path.read_text() for path in (around / "target").iterdir()} == {"a": "new", "b": "b"}
 
 
+def test_a_layer_keeps_its_name_where_others_use_it(around):
+    """A large file's layer from an earlier base may stand above the present one, and a delta's below it."""
+    names = ["delta: b", "base 7", "base", "base: a", "delta"]
+    tars = [entry(b"w/b", b"b"), entry(b"w/c", b"c"), entry(b"w/a", b"old"), entry(b"w/a", b"new"), entry(b"w/.wh.c")]
+    target = accept(around, *(tar + END for tar in tars), names=names)
+    assert {path.name: path.read_text() for path in target.iterdir()} == {"a": "new", "b": "b"}
+
+
 # Environments: the list says what is written; the layers only bring content.
 
 FILE_MODE, LINK_MODE, DIRECTORY_MODE = 0o100644, 0o120777, 0o040755
