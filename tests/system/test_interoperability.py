@@ -336,6 +336,10 @@ def test_containerd_runs_a_snapshot_on_a_base_image(author, server, containerd):
     assert printed == f"from the environment {author.prefix} {cached}\n"
     with containerd.mounted(reference) as rootfs:
         author.check(rootfs)
+    # what container_start is built on: the runtime's link comes after the image, and before what the session writes
+    times = "os.mkdir('/made'); print(*(os.lstat(path).st_ctime_ns for path in ('/etc/base', '/dev/fd', '/made')))"
+    image, start, session = map(int, containerd.run(reference, "times", "python", "-c", f"import os; {times}").split())
+    assert image < start <= session
 
 
 def test_a_base_in_another_registry_is_copied_once(author, server, tmp_path, containerd):
