@@ -18,10 +18,13 @@ HEADER = "# Versions that make setup installs; written by tools/freeze.py\n"
 
 def marker(requires_python: str) -> str:
     """An environment marker when ``requires_python`` excludes our oldest Python; else nothing."""
-    found = re.search(r">=\s*(\d+)\.(\d+)", requires_python)
-    if not found or (int(found[1]), int(found[2])) <= OLDEST:
+    found = re.search(r">=\s*(\d+)\.(\d+)(\.[1-9]\d*)?", requires_python)
+    if not found:
         return ""
-    return f' ; python_version >= "{found[1]}.{found[2]}"'
+    major, minor, patch = found.groups("")
+    if patch and (int(major), int(minor)) >= OLDEST:
+        return f' ; python_full_version >= "{major}.{minor}{patch}"'
+    return f' ; python_version >= "{major}.{minor}"' if (int(major), int(minor)) > OLDEST else ""
 
 
 def main() -> int:
