@@ -75,8 +75,8 @@ def is_compiled(path: str) -> bool:
 
 def source_of(pyc: str) -> str:
     """The .py that ``__pycache__/name.tag.pyc`` was compiled from; the path itself when it is no such name."""
-    directory, name = posixpath.split(pyc)
-    parent, cache = posixpath.split(directory)
+    directory, _, name = pyc.rpartition("/")
+    parent, _, cache = directory.rpartition("/")
     return f"{parent}/{name.partition('.')[0]}.py" if cache == "__pycache__" else pyc
 
 

@@ -31,7 +31,7 @@ from .layers import (
     single_file_layer,
 )
 from .listing import seal_of
-from .reading import SMALL_BYTES, Reading, TornStreamError, UnstableFileError, VanishedFileError
+from .reading import SMALL_BYTES, TornStreamError, UnstableFileError, VanishedFileError
 from .roots import CaptureRoots
 from .tarstream import DIRECTORY, FILE, SYMLINK, TarHeader, TarWriter
 
@@ -85,10 +85,8 @@ def _settle(
         if reading is None or reading.sha256 != old.sha256:
             comparison.changed.append(path)
             continue
-        fresh = record(
-            reading.found, reading.sha256, verified=bench.reader.is_verified(reading.found, bench.started_ns)
-        )
-        files[path] = fresh._replace(layer=old.layer, pyc_mtime=old.pyc_mtime)
+        verified = bench.reader.is_verified(reading.found, bench.started_ns)
+        files[path] = record(reading.found, reading.sha256, layer=old.layer, pyc_mtime=old.pyc_mtime, verified=verified)
     return files
 
 
@@ -170,7 +168,7 @@ class _Builder:
     def _fill(self, name: str, members: list[str], writer: TarWriter) -> None:
         for path in members:
             try:
-                entry = self._add(path, self.entries[path], writer)
+                entry = self._add(name, path, self.entries[path], writer)
             except VanishedFileError:
                 entry = None
             except UnstableFileError as exc:
@@ -185,32 +183,33 @@ class _Builder:
             if entry is None:
                 self.files.pop(path, None)
             else:
-                self.files[path] = entry._replace(layer=name)
+                self.files[path] = entry
 
-    def _add(self, path: str, found: os.stat_result, writer: TarWriter) -> IndexedFile | None:
-        if f"/{path}" in self.bench.unstable:
+    def _add(self, layer: str, path: str, found: os.stat_result, writer: TarWriter) -> IndexedFile | None:
+        if self.bench.unstable and f"/{path}" in self.bench.unstable:
             return None
+        if stat.S_ISREG(found.st_mode):
+            return self._add_file(layer, path, found, writer)
         if stat.S_ISDIR(found.st_mode):
             writer.add(_header(path, found, DIRECTORY))
-            return record(found, b"")
-        if stat.S_ISLNK(found.st_mode):
-            return _add_link(path, found, writer)
-        reading, pyc_mtime = self._add_file(path, found, writer)
-        self.bench.reporter.read(reading.found.st_size)
-        verified = self.bench.reader.is_verified(reading.found, self.bench.started_ns)
-        return record(reading.found, reading.sha256, verified=verified)._replace(pyc_mtime=pyc_mtime)
+            return record(found, b"", layer=layer)
+        return _add_link(layer, path, found, writer)
 
-    def _add_file(self, path: str, found: os.stat_result, writer: TarWriter) -> tuple[Reading, int]:
-        if not _is_small(found):
-            start = partial(_start, path, writer)
-            return self.bench.reader.stream(f"/{path}", start, writer.write), -1
-        reading = self.bench.reader.read(f"/{path}")
-        content, pyc_mtime = reading.data or b"", -1
-        if path.endswith(".pyc"):
-            content, pyc_mtime = normalise_pyc(content, self.entries.get(source_of(path)))
-        writer.add(_header(path, reading.found, FILE, size=len(content)))
-        writer.write(content)
-        return reading, pyc_mtime
+    def _add_file(self, layer: str, path: str, found: os.stat_result, writer: TarWriter) -> IndexedFile:
+        pyc_mtime = -1
+        if found.st_size > SMALL_BYTES:
+            reading = self.bench.reader.stream(f"/{path}", partial(_start, path, writer), writer.write)
+        else:
+            reading = self.bench.reader.read(f"/{path}")
+            content = reading.data or b""
+            if path.endswith(".pyc"):
+                content, pyc_mtime = normalise_pyc(content, self.entries.get(source_of(path)))
+            writer.add(_header(path, reading.found, FILE, size=len(content)))
+            writer.write(content)
+        found = reading.found
+        self.bench.reporter.read(found.st_size)
+        verified = self.bench.reader.is_verified(found, self.bench.started_ns)
+        return record(found, reading.sha256, layer=layer, pyc_mtime=pyc_mtime, verified=verified)
 
     def _press_index(self) -> PendingLayer:
         entries = (
@@ -229,18 +228,18 @@ def normalise_pyc(content: bytes, source: os.stat_result | None) -> tuple[bytes,
     if source is None or len(content) < _PYC_HEADER_BYTES or content[4:8] != bytes(4):
         return content, -1
     mtime = int.from_bytes(content[8:12], "little")
-    if mtime != int(source.st_mtime) & 0xFFFFFFFF:
+    if mtime != int(source[stat.ST_MTIME]) & 0xFFFFFFFF:
         return content, -1
     return content[:8] + MTIME_S.to_bytes(4, "little") + content[12:], mtime
 
 
-def _add_link(path: str, found: os.stat_result, writer: TarWriter) -> IndexedFile:
+def _add_link(layer: str, path: str, found: os.stat_result, writer: TarWriter) -> IndexedFile:
     try:
         target = os.readlink(f"/{path}")
     except OSError as exc:
         raise VanishedFileError(path) from exc
     writer.add(_header(path, found, SYMLINK, target=target))
-    return record(found, hashlib.sha256(os.fsencode(target)).digest(), target=target)
+    return record(found, hashlib.sha256(os.fsencode(target)).digest(), target=target, layer=layer)
 
 
 def _start(path: str, writer: TarWriter, found: os.stat_result) -> None:
@@ -250,11 +249,7 @@ def _start(path: str, writer: TarWriter, found: os.stat_result) -> None:
 def _header(path: str, found: os.stat_result, kind: bytes, *, size: int = 0, target: str = "") -> TarHeader:
     executable = kind != FILE or found.st_mode & 0o111
     mode = 0o777 if kind == SYMLINK else 0o755 if executable else 0o644
-    return TarHeader(path=path, kind=kind, mode=mode, size=size, mtime_ns=MTIME_S * 10**9, target=target)
-
-
-def _is_small(found: os.stat_result) -> bool:
-    return found.st_size <= SMALL_BYTES
+    return TarHeader(path, kind, mode, size, MTIME_S * 10**9, target=target)
 
 
 def _read_or_empty(path: str) -> bytes:

@@ -142,19 +142,32 @@ def single_file_layer(bench: Workbench, role: LayerRole, path: str, content: byt
     return bench.press_layer(role, path.rpartition("/")[2], fill)
 
 
-def record(found: os.stat_result, sha256: bytes, *, target: str = "", verified: bool = True) -> IndexedFile:
+def record(
+    found: os.stat_result,
+    sha256: bytes,
+    *,
+    target: str = "",
+    link: str = "",
+    layer: str = "",
+    pyc_mtime: int = -1,
+    verified: bool = True,
+) -> IndexedFile:
     """The index's entry for something just read."""
+    size = found.st_size if stat.S_ISREG(found.st_mode) else 0
     return IndexedFile(
-        mode=found.st_mode,
-        uid=found.st_uid,
-        gid=found.st_gid,
-        size=found.st_size if stat.S_ISREG(found.st_mode) else 0,
-        mtime_ns=found.st_mtime_ns,
-        ctime_ns=found.st_ctime_ns,
-        inode=found.st_ino & _INODE_MASK,
-        sha256=sha256,
-        target=target,
-        verified=int(verified),
+        found.st_mode,
+        found.st_uid,
+        found.st_gid,
+        size,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
+        found.st_ino & _INODE_MASK,
+        sha256,
+        target,
+        link,
+        layer,
+        pyc_mtime,
+        int(verified),
     )
 
 

@@ -14,8 +14,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..errors import FileUnreadableError, SnapshotError
+
+T = TypeVar("T")
 
 MAX_READS = 5
 SMALL_BYTES = 8 << 20
@@ -24,6 +27,7 @@ GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.E
 
 _RACY_NS = 2 * 10**9
 _UNVERIFIED_NS = 60 * 10**9
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _PAUSES_S = (0.0, 0.02, 0.1, 0.3, 0.6)
 
 
@@ -52,12 +56,13 @@ class Reading:
     data: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class FileReader:
     """Reads files; ``now_ns`` is the system's clock, in the unit of ``st_mtime_ns``."""
 
-    now_ns: Callable[[], int] = time.time_ns
-    pause: Callable[[float], None] = time.sleep
+    def __init__(self, now_ns: Callable[[], int] = time.time_ns, pause: Callable[[float], None] = time.sleep) -> None:
+        self.now_ns = now_ns
+        self.pause = pause
+        self._settled_ns = 0
 
     def read(self, path: str, *, accept: Callable[[bytes], bool] | None = None) -> Reading:
         """A whole file of at most ``SMALL_BYTES``, or of a little more if it grew since it was measured.
@@ -72,9 +77,8 @@ class FileReader:
         for pause_s in _PAUSES_S:
             if pause_s:
                 self.pause(pause_s)
-            with _opened(path) as (fd, before):
-                data = _read_all(fd, before.st_size)
-                unchanged = _same(before, os.fstat(fd)) and len(data) == before.st_size
+            before, data, after = _between_stats(path, _read_all)
+            unchanged = _times(before) == _times(after) and len(data) == before.st_size
             if not unchanged or (accept is not None and not accept(data)):
                 previous = None
                 continue
@@ -92,7 +96,7 @@ class FileReader:
             VanishedFileError, FileUnreadableError: nothing was written.
         """
         with _opened(path) as (fd, before):
-            expected = _hash(fd) if self._is_racy(before) else None
+            expected = _hash(fd, before.st_size) if self._is_racy(before) else None
             os.lseek(fd, 0, os.SEEK_SET)
             start(before)
             sha256, left = hashlib.sha256(), before.st_size
@@ -104,7 +108,7 @@ class FileReader:
                 write(chunk)
                 left -= len(chunk)
             digest = sha256.digest()
-            if not _same(before, os.fstat(fd)) or expected not in (None, digest):
+            if _times(before) != _times(os.fstat(fd)) or expected not in (None, digest):
                 raise TornStreamError(path)
         return Reading(before, digest)
 
@@ -118,9 +122,8 @@ class FileReader:
         for pause_s in _PAUSES_S:
             if pause_s:
                 self.pause(pause_s)
-            with _opened(path) as (fd, before):
-                digest = _hash(fd)
-                unchanged = _same(before, os.fstat(fd))
+            before, digest, after = _between_stats(path, _hash)
+            unchanged = _times(before) == _times(after)
             if unchanged and ((digest, _times(before)) == previous or not self._is_racy(before)):
                 return Reading(before, digest)
             previous = (digest, _times(before)) if unchanged else None
@@ -135,11 +138,36 @@ class FileReader:
         return found.st_mtime_ns < started_ns - _UNVERIFIED_NS and found.st_ctime_ns < started_ns - _RACY_NS
 
     def _is_racy(self, found: os.stat_result) -> bool:
-        return found.st_mtime_ns > self.now_ns() - _RACY_NS
+        if found.st_mtime_ns <= self._settled_ns:  # what was old enough once stays so
+            return False
+        self._settled_ns = self.now_ns() - _RACY_NS
+        return found.st_mtime_ns > self._settled_ns
+
+
+def _between_stats(path: str, read: Callable[[int, int], T]) -> tuple[os.stat_result, T, os.stat_result]:
+    """(fstat, what ``read`` made of the descriptor and that size, fstat)."""
+    fd, before = _open_regular(path)
+    try:
+        content = read(fd, before.st_size)
+        return before, content, os.fstat(fd)
+    except OSError as exc:
+        raise reading_failed(path, exc) from exc
+    finally:
+        os.close(fd)
 
 
 @contextmanager
 def _opened(path: str) -> Iterator[tuple[int, os.stat_result]]:
+    fd, found = _open_regular(path)
+    try:
+        yield fd, found
+    except OSError as exc:
+        raise reading_failed(path, exc) from exc
+    finally:
+        os.close(fd)
+
+
+def _open_regular(path: str) -> tuple[int, os.stat_result]:
     try:
         fd = _open(path)
     except PermissionError as exc:
@@ -148,23 +176,18 @@ def _opened(path: str) -> Iterator[tuple[int, os.stat_result]]:
         if exc.errno in GONE:
             raise VanishedFileError(path) from exc
         raise reading_failed(path, exc) from exc
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise VanishedFileError(path)
-        yield fd, found
-    except OSError as exc:
-        raise reading_failed(path, exc) from exc
-    finally:
-        os.close(fd)
+    found = os.fstat(fd)
+    if stat.S_ISREG(found.st_mode):
+        return fd, found
+    os.close(fd)
+    raise VanishedFileError(path)
 
 
 def _open(path: str) -> int:
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return os.open(path, flags | os.O_NOATIME)
+        return os.open(path, _FLAGS | os.O_NOATIME)
     except PermissionError:  # somebody else's file: its access time moves
-        return os.open(path, flags)
+        return os.open(path, _FLAGS)
 
 
 def _read_all(fd: int, size: int) -> bytes:
@@ -178,8 +201,11 @@ def _read_all(fd: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _hash(fd: int) -> bytes:
-    sha256 = hashlib.sha256()
+def _hash(fd: int, size: int) -> bytes:
+    chunk = os.read(fd, min(size, CHUNK_BYTES) + 1)
+    sha256 = hashlib.sha256(chunk)
+    if len(chunk) == size:
+        return sha256.digest()
     while chunk := os.read(fd, CHUNK_BYTES):
         sha256.update(chunk)
     return sha256.digest()
@@ -187,10 +213,6 @@ def _hash(fd: int) -> bytes:
 
 def _times(found: os.stat_result) -> tuple[int, int, int]:
     return (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-
-
-def _same(before: os.stat_result, after: os.stat_result) -> bool:
-    return _times(before) == _times(after)
 
 
 def reading_failed(path: str, cause: OSError) -> SnapshotError:

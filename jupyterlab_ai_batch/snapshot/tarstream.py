@@ -6,7 +6,7 @@ zeros. The writer is a pure function of its calls: same calls, same bytes. ``tar
 
 from __future__ import annotations
 
-import os
+import sys
 import zlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -28,6 +28,7 @@ _NO_PREFIX = bytes(_PREFIX_BYTES + 12)
 MAGIC = b"ustar\x0000".ljust(72, b"\0") + b"0000000\x000000000\0"
 _MAGIC_SUM = sum(MAGIC) + 8 * ord(" ")  # the checksum itself counts as spaces
 NS = 10**9
+_NAMES = sys.getfilesystemencoding()
 
 
 class TarHeader(NamedTuple):
@@ -113,8 +114,8 @@ class TarWriter:
 
 def encode_header(header: TarHeader) -> bytes:
     """The header's blocks: a PAX header first where the entry needs one."""
-    path = os.fsencode(header.path) + (b"/" if header.kind == DIRECTORY else b"")
-    target = os.fsencode(header.target)
+    path = header.path.encode(_NAMES, "surrogateescape") + (b"/" if header.kind == DIRECTORY else b"")
+    target = header.target.encode(_NAMES, "surrogateescape")
     prefix, name = _split(path)
     seconds, fraction = divmod(header.mtime_ns, NS)
     if (
