@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ..errors import FileUnreadableError
@@ -23,6 +24,7 @@ CHECKPOINT_S = 2.0
 
 _INODE_MASK = (1 << 63) - 1
 _HASH_THREADS = 2
+_HASH_BATCH = 64
 
 
 @dataclass(slots=True)
@@ -106,18 +108,22 @@ class Workbench:
     def hash_files(self, paths: Mapping[str, str]) -> dict[str, Reading]:
         """Read files (name -> absolute path) for their digests only; vanished and unstable ones are absent."""
 
-        def read(item: tuple[str, str]) -> tuple[str, Reading | None]:
-            try:
-                return item[0], self.reader.hash(item[1])
-            except (VanishedFileError, UnstableFileError, FileUnreadableError):
-                return item[0], None
+        def read(items: Sequence[tuple[str, str]]) -> dict[str, Reading]:
+            found: dict[str, Reading] = {}
+            for name, path in items:
+                with suppress(VanishedFileError, UnstableFileError, FileUnreadableError):
+                    found[name] = self.reader.hash(path)
+            return found
 
+        items = list(paths.items())
+        batches = [items[start : start + _HASH_BATCH] for start in range(0, len(items), _HASH_BATCH)]
         found: dict[str, Reading] = {}
+        if not batches:
+            return found
         with ThreadPoolExecutor(_HASH_THREADS) as pool:
-            for name, reading in pool.map(read, paths.items()):
-                if reading is not None:
-                    found[name] = reading
-                    self.reporter.read(reading.found.st_size)
+            for readings in pool.map(read, batches):
+                found.update(readings)
+                self.reporter.read(sum(reading.found.st_size for reading in readings.values()))
         return found
 
     def _fill(self, fill: Callable[[TarWriter], None]) -> Future[Pressed]:
