@@ -176,7 +176,11 @@ def _open_regular(path: str) -> tuple[int, os.stat_result]:
         if exc.errno in GONE:
             raise VanishedFileError(path) from exc
         raise reading_failed(path, exc) from exc
-    found = os.fstat(fd)
+    try:
+        found = os.fstat(fd)
+    except OSError as exc:
+        os.close(fd)
+        raise reading_failed(path, exc) from exc
     if stat.S_ISREG(found.st_mode):
         return fd, found
     os.close(fd)
