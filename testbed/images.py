@@ -86,6 +86,15 @@ def write_image(store: BlobStore, layers: Sequence[Layer], config: Mapping[str, 
     store.put_manifest(build_manifest(digest, size, layers), tag=TAG, media_type=MANIFEST_MEDIA_TYPE)
 
 
+def only_layer(store: BlobStore) -> Layer:
+    """The layer of an image that was written with one."""
+    (entry,) = json.loads(store.get_manifest(TAG)[0])["layers"]
+    digest = entry["digest"]
+    return Layer(
+        role=LayerRole.BASE, digest=digest, size=entry["size"], diff_id=digest, media_type=PLAIN_LAYER_MEDIA_TYPE
+    )
+
+
 class _Writing(io.RawIOBase):
     """What tarfile wants to write to."""
 

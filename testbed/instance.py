@@ -37,6 +37,7 @@ class Settings:
         mig_slices: Of ``nvidia.com/mig-1g.5gb`` on the real node.
         programs: Directories whose programs are linked into ``bin/``.
         images: Image layouts whose content is pushed to the registry, by repository and tag.
+        user_image: The layout of the image of users' servers.
         kueue_manifests: Rendered at build time.
         kwok_config: The configuration of KWOK, rendered at build time.
     """
@@ -45,6 +46,7 @@ class Settings:
     mig_slices: int = 7
     programs: tuple[str, ...] = ()
     images: Mapping[str, str] = field(default_factory=dict)
+    user_image: str = ""
     kueue_manifests: str = ""
     kwok_config: str = ""
 

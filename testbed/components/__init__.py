@@ -22,6 +22,7 @@ from .pool import Pool
 from .registry import Registry
 from .scheduler import Scheduler
 from .token_service import TokenService
+from .user_image import UserImage
 
 _ALWAYS: tuple[type[Component], ...] = (
     Etcd,
@@ -39,6 +40,7 @@ _ALWAYS: tuple[type[Component], ...] = (
     Mig,
     Kueue,
     Pool,
+    UserImage,
 )
 
 
