@@ -42,12 +42,17 @@ def put_checksums_right(data: bytes) -> bytes:
 
 def write_records(corpus: Path) -> None:
     """One input for each parser of ``records``; the first byte chooses it."""
+    lines = index_lines()
+    packed = [gzip.compress(line) for line in lines]
+    for number, content in enumerate([b"", *lines, *packed, b"", b""]):
+        (corpus / str(number)).write_bytes(bytes([number]) + content)
+
+
+def index_lines() -> tuple[bytes, bytes]:
+    """A line of the work tree's index and one of the environment's list."""
     work = WorkIndexEntry(path="a", type="symlink", size=1, mtime_ns=2, sha256="", mode=0, target="t")
     environment = EnvironmentEntry("e/a", 0o100644, 1, 2, 3, 4, "0" * 64, "pack", "", -1)
-    lines = [json.dumps(asdict(work)).encode(), json.dumps(environment).encode()]
-    packed = [gzip.compress(line) for line in lines]
-    for number, content in enumerate([b"", *lines, *packed]):
-        (corpus / str(number)).write_bytes(bytes([number]) + content)
+    return json.dumps(asdict(work)).encode(), json.dumps(environment).encode()
 
 
 def image() -> tuple[bytes, bytes]:

@@ -19,6 +19,8 @@ from ..errors import SnapshotCorruptError
 WORK_INDEX_PATH = "opt/ai-batch/work-index.jsonl.gz"
 MAX_INDEX_BYTES = 1 << 30
 
+_MAX_NUMBER = 10**27  # nanoseconds beyond what any file system stores
+
 EntryType = Literal["file", "symlink", "dir"]
 _TYPES = frozenset({"file", "symlink", "dir"})
 
@@ -75,7 +77,7 @@ def read_work_index(content: bytes) -> Iterator[WorkIndexEntry]:
                 if total > MAX_INDEX_BYTES:
                     raise SnapshotCorruptError("The Snapshot's file list is larger than it may be.")
                 yield _parse_entry(json.loads(line))
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as exc:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise SnapshotCorruptError("The Snapshot's file list is damaged.") from exc
 
 
@@ -88,12 +90,18 @@ def _parse_entry(fields: Any) -> WorkIndexEntry:
     return WorkIndexEntry(
         path=path,
         type=kind,
-        size=int(fields["size"]),
-        mtime_ns=int(fields["mtime_ns"]),
+        size=_integer(fields["size"], least=0),
+        mtime_ns=_integer(fields["mtime_ns"], least=-_MAX_NUMBER),
         sha256=str(fields["sha256"]),
-        mode=int(fields["mode"]) & 0o7777,
+        mode=_integer(fields["mode"], least=0) & 0o7777,
         target=target,
     )
+
+
+def _integer(value: Any, *, least: int) -> int:
+    if type(value) is not int or not least <= value <= _MAX_NUMBER:
+        raise ValueError("not a number of a file")
+    return value
 
 
 def _is_inside(path: str) -> bool:

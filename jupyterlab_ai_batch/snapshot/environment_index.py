@@ -18,6 +18,7 @@ ENVIRONMENT_INDEX_PATH = "opt/ai-batch/environment-index.jsonl.gz"
 MAX_INDEX_BYTES = 1 << 30
 
 _DAMAGE: tuple[type[Exception], ...] = (*UNPACK_ERRORS, ValueError, RecursionError)
+_MAX_NUMBER = 10**27  # nanoseconds beyond what any file system stores
 _TYPES = (str, int, int, int, int, int, str, str, str, int)
 
 
@@ -68,7 +69,9 @@ def read_environment_index(content: bytes) -> Iterator[EnvironmentEntry]:
 def _is_entry(fields: object) -> bool:
     if not isinstance(fields, list) or tuple(map(type, fields)) != _TYPES:
         return False
-    path = fields[0]
+    path, mode, size, *numbers = fields[:6]
+    if min(mode, size) < 0 or any(abs(number) > _MAX_NUMBER for number in (mode, size, fields[9], *numbers)):
+        return False
     return bool(path) and "\0" not in path and not {"", ".", ".."} & set(path.split("/"))
 
 

@@ -25,6 +25,7 @@ from snapshot_forgery import (
 
 from jupyterlab_ai_batch.errors import SnapshotCorruptError, StorageError
 from jupyterlab_ai_batch.oci.manifest import LayerRole
+from jupyterlab_ai_batch.oci.work_index import read_work_index
 from jupyterlab_ai_batch.snapshot import beneath, codec, environment_restore, extract, restore
 from jupyterlab_ai_batch.snapshot.environment_index import EnvironmentEntry
 from jupyterlab_ai_batch.snapshot.limits import RestoreLimits
@@ -507,6 +508,8 @@ ENVIRONMENTS = {
     "a file of another layer": [listed("e/new", content=b"new", layer="other")],
     "a file that is a link in the layer": [listed("e/link", content=b"")],
     "a .pyc without the constant time": [listed("e/new", content=b"new")._replace(pyc_mtime=5)],
+    "a time beyond all clocks": [listed("e/new", content=b"new")._replace(mtime_ns=10**40)],
+    "a negative size": [listed("e/new", size=-1)],
     "too many": [listed(f"e/{n}", DIRECTORY_MODE) for n in range(600)],
 }
 
@@ -545,6 +548,22 @@ def test_hostile_prefixes_are_refused(around, prefix):
     forgery = forge_environment([listed("e/new", content=b"new")])
     forgery.content = replace(forgery.content, prefixes=(prefix,))
     refuse_environment(around, forgery)
+
+
+@pytest.mark.parametrize(
+    "value", ["1e999", "Infinity", "NaN", "-1", "true", '"7"', "1.5", "[1]", "null", "1" + "0" * 40]
+)
+@pytest.mark.parametrize("field", ["size", "mode", "mtime_ns"])
+def test_numbers_that_are_none_are_refused_in_the_work_trees_index(field, value):
+    """It is what results are compared with."""
+    numbers = {"size": "0", "mode": "420", "mtime_ns": "0", field: value}
+    fields = ",".join(f'"{name}":{number}' for name, number in numbers.items())
+    line = f'{{"path":"a","type":"file","sha256":"",{fields}}}'
+    if (field, value) == ("mtime_ns", "-1"):
+        assert [entry.mtime_ns for entry in read_work_index(gzip.compress(line.encode()))] == [-1]
+        return
+    with pytest.raises(SnapshotCorruptError):
+        list(read_work_index(gzip.compress(line.encode())))
 
 
 def test_an_honest_environment_passes(around):
