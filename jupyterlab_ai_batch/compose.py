@@ -6,14 +6,17 @@ settings through the capture's work order and the worker's settings file.
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from .errors import InvalidSubmissionError
+from .errors import BatchError, InvalidSubmissionError
 from .ledger import Ledger
 from .models import CaptureProgress, EnvironmentDescription, EnvironmentView, Profile, SnapshotPlan, SnapshotSummary
 from .oci.layout import ImageLayout
@@ -27,7 +30,10 @@ if TYPE_CHECKING:
     from .queues.port import QueueBackend
     from .service import SubmissionService
 
+LOWEST_PRIORITY = 19
 CHILD_COMMAND = (sys.executable, "-m", "jupyterlab_ai_batch")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +152,7 @@ def run_carry(data_dir: Path, submission_id: str, lock_fd: int) -> bool:
     from .capturing import carry, hold_lock, read_order, turn
     from .retention import tidy
 
+    signal.signal(signal.SIGTERM, _end)
     hold_lock(data_dir, submission_id, lock_fd)
     order = read_order(data_dir, submission_id)
     config = from_json(BatchConfig, order.composition)
@@ -156,9 +163,41 @@ def run_carry(data_dir: Path, submission_id: str, lock_fd: int) -> bool:
             if queued:
                 store = ImageLayout(data_dir / "store")
                 tidy(data_dir, ledger=ledger, store=store, keep_runs=config.worker.keep_runs)
-        return queued
+        snapshot = ledger.get(submission_id).snapshot if queued else None
     finally:
         ledger.close()
+    if snapshot is not None:
+        compact_order(order, snapshot.work_root)
+    return queued
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    """What a signal does: everything is left as after any other error."""
+    sys.exit(128 + number)
+
+
+def compact_order(order: CaptureOrder, work_root: str) -> None:
+    """Tidy up the layers of a captured work tree, at the lowest priority; a failure is logged, and nothing is lost."""
+    from .capturing import try_alone
+    from .snapshot.compaction import compact
+    from .snapshot.environment import describe_environment
+    from .snapshot.index import SignatureIndex
+
+    with try_alone(order.data_dir / "captures" / "compact.lock") as alone:
+        if not alone:
+            return
+        os.nice(LOWEST_PRIORITY)
+        try:
+            with SignatureIndex(order.data_dir / "index.db") as index:
+                compact(
+                    order.capture_request(describe_environment(order.kernel_name)),
+                    work_root,
+                    store=ImageLayout(order.data_dir / "store"),
+                    index=index,
+                    clock=utc_now,
+                )
+        except BatchError as exc:
+            _log.warning("the layers of %s were not compacted: %s", work_root, exc.message)
 
 
 def capture_order(

@@ -18,6 +18,7 @@ from .ledger import Ledger
 from .models import Submission
 from .observing import is_collectable
 from .oci.port import BlobStore
+from .snapshot.captured import BASE_PREFIX, base_tag
 
 TAG_PREFIX = "snapshot-"
 KEEP_NEWEST = 20
@@ -48,6 +49,7 @@ def tidy(data_dir: Path, *, ledger: Ledger, store: CollectableStore, keep_runs: 
         needed = {submission.id for submission in (*ledger.active(), *recent[:KEEP_NEWEST])}
         needed |= {submission.id for submission in recent[:keep_runs] if is_collectable(submission.outputs)}
         dropped = _drop_snapshots(needed, ledger=ledger, store=store)
+        dropped += _drop_bases(recent, store=store)
         if dropped:
             store.collect_garbage()
         _drop_captures(data_dir, recent[:KEEP_CAPTURE_LOGS], ledger=ledger)
@@ -60,6 +62,15 @@ def _drop_snapshots(needed: set[str], *, ledger: Ledger, store: BlobStore) -> in
     expendable = [name for name in names if name not in needed and _has_ended(ledger, name)]
     for name in expendable:
         store.delete_tag(snapshot_tag(name))
+    return len(expendable)
+
+
+def _drop_bases(recent: Iterable[Submission], *, store: BlobStore) -> int:
+    """Those of work trees from which nothing was submitted for long."""
+    needed = {base_tag(submission.snapshot.work_root) for submission in recent if submission.snapshot is not None}
+    expendable = [tag for tag, _ in store.tags() if tag.startswith(BASE_PREFIX) and tag not in needed]
+    for tag in expendable:
+        store.delete_tag(tag)
     return len(expendable)
 
 

@@ -141,8 +141,8 @@ class _Attempt:
             store=self.store,
             index=self.index,
             reporter=self.reporter,
-            now_ns=lambda: _nanoseconds(self.clock()),
-            started_ns=_nanoseconds(began),
+            now_ns=lambda: nanoseconds(self.clock()),
+            started_ns=nanoseconds(began),
             gone=self.gone,
             accept={trees.roots.notebook: is_notebook},
             on_unstable=self.on_unstable,
@@ -209,5 +209,5 @@ def _write_manifest(store: BlobStore, image: ComposedImage, tag: str) -> str:
     return store.put_manifest(image.manifest, tag=tag, media_type=MANIFEST_MEDIA_TYPE)
 
 
-def _nanoseconds(at: datetime) -> int:
+def nanoseconds(at: datetime) -> int:
     return int(at.timestamp() * 10**9)

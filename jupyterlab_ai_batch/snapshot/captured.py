@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from ..oci.manifest import Layer, LayerRole
+
+BASE_PREFIX = "base-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +82,11 @@ def environment_key(roots: Iterable[str]) -> str:
 def work_key(work_root: str) -> str:
     """The name of a work tree in the signature index."""
     return f"work\n{work_root}"
+
+
+def base_tag(work_root: str) -> str:
+    """Under which name a store keeps the newest base of a work tree that no Snapshot uses yet."""
+    return f"{BASE_PREFIX}{sha256(work_root.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
 
 
 def may_exist(layers: Iterable[Layer], gone: Collection[str]) -> bool:

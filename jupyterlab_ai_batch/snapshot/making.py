@@ -113,12 +113,12 @@ def _make_work(
                 hint="Open it in JupyterLab and save it, then submit again.",
                 details={"path": path},
             )
-    state = {**made.state, "control": encode_layer(_control_layer(bench, made))}
+    state = {**made.state, "control": encode_layer(make_control_layer(bench, made))}
     index.save_tree(work_key(roots.work_root), made.files, state, seal=made.seal)
     return CapturedWork.of(state)
 
 
-def _control_layer(bench: Workbench, made: WorkLayers) -> Layer:
+def make_control_layer(bench: Workbench, made: WorkLayers) -> Layer:
     """The layer with the work tree's index: the last one where nothing changed."""
     if made.unchanged and "control" in made.state:
         layer = decode_layer(made.state["control"])

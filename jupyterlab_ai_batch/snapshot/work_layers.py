@@ -50,12 +50,14 @@ class WorkLayers:
         state: JSON; ``layers`` of the tree as it is now, in order, and all that the next capture needs.
         seal: Of the tree, where the signatures prove its content.
         unchanged: Whether the layers are those of the last capture.
+        built_on: The ``layers`` of the last capture's state.
     """
 
     files: Mapping[str, IndexedFile]
     state: Mapping[str, Any]
     seal: bytes
     unchanged: bool
+    built_on: list[Any] | None
 
 
 def capture_work(
@@ -138,6 +140,7 @@ class _WorkCapture:
             state=state,
             seal=b"" if companions else seal_if_proven(seal, self.entries, self.files),
             unchanged=unchanged,
+            built_on=self.known.state.get("layers"),
         )
 
     def _settle(self, comparison: Comparison) -> set[str]:
