@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _up(options: argparse.Namespace) -> int:
-    instance = lifecycle.up(Instance.named(options.name), _settings(options))
+    instance = lifecycle.up(Instance.named(options.name), _settings(options), keep=options.keep)
     report(
         f"Cluster {instance.name!r} is up. Inside: python -m testbed exec --name {instance.name} kubectl get pods -A"
     )
@@ -136,6 +136,10 @@ def _parser() -> argparse.ArgumentParser:
         added = add(name, action, text)
         added.add_argument("--fake-nodes", type=int, default=0, metavar="N", help="KWOK nodes beside the real one")
         added.add_argument("--mig-slices", type=int, default=7, metavar="N", help="on the real node")
+        if name == "up":
+            added.add_argument(
+                "--keep", action="store_true", help="leave it as it is when a component does not come up"
+            )
         if name == "run":
             added.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     add("down", _down, "end a cluster; nothing of it remains").add_argument("--all", action="store_true")

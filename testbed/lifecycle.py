@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from .binaries import MODULES_IN_BUILD_ORDER, built, locked, report
 from .components import chosen
-from .errors import TestbedError
+from .errors import NotRunningError, TestbedError
 from .instance import Instance, Settings, take_lock
 from .isolation import check_machine, end, entering, environment_inside, supervisor_command, sweep
 from .places import ROOT, state_directory
@@ -32,11 +32,15 @@ def build(settings: Settings) -> Settings:
     return dataclasses.replace(settings, programs=programs)
 
 
-def up(instance: Instance, settings: Settings, *, bound: bool = False) -> Instance:
-    """Start a cluster and wait until every component is ready. ``bound``: it dies with this process, however it ends.
+def up(instance: Instance, settings: Settings, *, bound: bool = False, keep: bool = False) -> Instance:
+    """Start a cluster and wait until every component is ready.
+
+    Args:
+        bound: It dies with this process, however that ends.
+        keep: It is left as it is when a component does not come up.
 
     Raises:
-        TestbedError: it is up already, or a component did not come up; then nothing is left running.
+        TestbedError: it is up already, or a component did not come up.
     """
     check_machine()
     settings = build(settings)
@@ -51,7 +55,8 @@ def up(instance: Instance, settings: Settings, *, bound: bool = False) -> Instan
     try:
         _wait_until_ready(instance, process)
     except BaseException:
-        down(instance)
+        if not keep:
+            down(instance)
         raise
     return instance
 
@@ -133,6 +138,9 @@ def _why(instance: Instance) -> str:
         if path.exists():
             lines = path.read_text(errors="replace").splitlines()[-_LOG_LINES:]
             parts.append(f"--- {path.name}\n" + "\n".join(lines))
+    with suppress(NotRunningError):
+        command = entering(instance, ["kubectl", "get", "events", "--all-namespaces", "--field-selector=type=Warning"])
+        parts.append(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
     return "\n".join(parts)
 
 

@@ -21,6 +21,7 @@ def main() -> None:
         cluster.kubectl("delete", f"{kind}.kueue.x-k8s.io", "--all", "--wait=false")
     for kind in _POLICIES:
         cluster.kubectl("delete", kind, "--all")
+    cluster.kubectl("delete", "jobs,pods", "--namespace=default", "--all")
     if others:
         cluster.kubectl("delete", "namespace", *others, "--timeout=60s")
     for kind in _QUEUES:
