@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from threading import Semaphore
 from types import TracebackType
@@ -141,7 +141,8 @@ class PressedStream:
         except BaseException as exc:  # noqa: BLE001 - raised where the stream is fed or awaited
             self._failure = exc
         finally:
-            wait([member])  # it reads the chunk
+            with suppress(CancelledError):  # not by wait(): it never returns for what a shutdown has cancelled
+                member.exception()  # until then the chunk is read
             self._press.reuse(chunk)
             self._press.room.release()
 
