@@ -23,11 +23,13 @@ class Run:
 
     Attributes:
         seconds: From the start of the process to its end.
+        cpu_seconds: Of the process and of those of its descendants that it waited for.
         peak_rss_bytes: The largest sum of the resident memory of the process and its descendants, sampled every
             20 ms, or the kernel's own peak of a single one of them where that is more. Shared pages count twice.
     """
 
     seconds: float
+    cpu_seconds: float
     peak_rss_bytes: int
     stdout: str
 
@@ -51,7 +53,16 @@ def measure(command: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Run
         if process.returncode != 0:
             said = (stderr.read() + stdout.read()).decode(errors="replace")[-3000:]
             raise MeasurementError(f"{' '.join(command)[:300]}: status {process.returncode}\n{said}")
-        return Run(seconds=seconds, peak_rss_bytes=peak, stdout=stdout.read().decode(errors="replace"))
+        return Run(
+            seconds=seconds,
+            cpu_seconds=usage.ru_utime + usage.ru_stime,
+            peak_rss_bytes=peak,
+            stdout=stdout.read().decode(errors="replace"),
+        )
+
+
+def describe_run(run: Run) -> str:
+    return f"{run.seconds:.2f} s (CPU {run.cpu_seconds:.2f} s), {run.peak_rss_bytes / 1e6:.0f} MB"
 
 
 class _MemorySampler:

@@ -28,7 +28,7 @@ from typing import Any
 import snapshot_imports
 import snapshot_trees
 from machine import describe_machine
-from processes import Run
+from processes import Run, describe_run
 from programs import PACKAGES, program_version, require
 from servers import MeasurementError
 from snapshot_tools import TOOLS, Ours, Subject, Tool, make_tools
@@ -130,7 +130,7 @@ class Benchmark:
         for tool in (*self._tools[first:], *self._tools[:first]):
             os.sync()  # nobody pays for writing back what another one wrote
             run = tool.snapshot(subject)
-            print(f"  {case} {tool.name}: {run.seconds:.2f} s, {run.peak_rss_bytes / 1e6:.0f} MB", flush=True)
+            print(f"  {case} {tool.name}: {describe_run(run)}", flush=True)
             if case in self.samples:
                 self.samples[case].add(tool, run)
 
@@ -154,6 +154,7 @@ def summarise(case: str, samples: Samples) -> dict[str, Any]:
         "stored_bytes": samples.stored_bytes,
         "samples": {
             **{f"{name}_s": [round(run.seconds, 4) for run in runs] for name, runs in samples.runs.items()},
+            **{f"{name}_cpu_s": [round(run.cpu_seconds, 4) for run in runs] for name, runs in samples.runs.items()},
             **{f"{name}_rss_bytes": [run.peak_rss_bytes for run in runs] for name, runs in samples.runs.items()},
             "uploaded_layer_bytes": layers,
         },

@@ -20,7 +20,7 @@ from typing import Any
 
 import snapshot_trees
 from machine import describe_machine
-from processes import Run
+from processes import Run, describe_run
 from programs import program_version, require
 from servers import MeasurementError
 from snapshot_tools import Ours, Subject
@@ -57,7 +57,7 @@ def measure_size(tree: Path, scratch: Path, repeats: int) -> dict[str, list[Run]
             for name, step in steps.items():
                 os.sync()
                 run = step()
-                print(f"  {name}: {run.seconds:.2f} s, {run.peak_rss_bytes / 1e6:.0f} MB", flush=True)
+                print(f"  {name}: {describe_run(run)}", flush=True)
                 runs[name].append(run)
             shutil.rmtree(restored)
     finally:
@@ -72,6 +72,7 @@ def summarise(files: int, runs: dict[str, list[Run]]) -> dict[str, Any]:
         result[name] = {
             "seconds": round(seconds, 3),
             "us_per_file": round(seconds / files * 1e6, 1),
+            "cpu_s": round(statistics.median(run.cpu_seconds for run in samples), 3),
             "peak_rss_bytes": max(run.peak_rss_bytes for run in samples),
             "samples_s": [round(run.seconds, 4) for run in samples],
         }
