@@ -51,7 +51,7 @@ def write_records(corpus: Path) -> None:
 def index_lines() -> tuple[bytes, bytes]:
     """A line of the work tree's index and one of the environment's list."""
     work = WorkIndexEntry(path="a", type="symlink", size=1, mtime_ns=2, sha256="", mode=0, target="t")
-    environment = EnvironmentEntry("e/a", 0o100644, 1, 2, 3, 4, "0" * 64, "pack", "", -1)
+    environment = EnvironmentEntry("e/a", 0o100644, 1, "0" * 64, "pack", "", is_timed=False)
     return json.dumps(asdict(work)).encode(), json.dumps(environment).encode()
 
 

@@ -12,10 +12,11 @@ from ..models import EnvironmentMount, EnvironmentView
 from ..oci.manifest import LayerRole, SnapshotImage
 from ..oci.port import BlobStore
 from .captured import environment_key
-from .environment_extract import Wanted, extract_files
+from .environment_extract import WantedFile, extract_files
+from .environment_groups import source_of
 from .environment_index import ENVIRONMENT_INDEX_PATH, EnvironmentEntry, read_environment_index
-from .environment_layers import environment_digest
-from .environment_live import Signature, current_signature, find_unchanged, is_file, is_writable, signature_of
+from .environment_layers import MTIME_NS, MTIME_S, PYC_TIME_MASK, environment_digest
+from .environment_live import IntactFile, current_signature, find_unchanged, is_file, is_writable, signature_of
 from .environment_made import MadeFile, MadeFiles, note_made
 from .extract import TreeWriter, check_path
 from .index import SignatureIndex
@@ -80,8 +81,7 @@ class Builder:
         known = index.load_tree(key).files if index is not None else {}
         linkable = [e for e in entries if is_file(e) and roots.number(e.path) not in roots.sources]
         live = find_unchanged(linkable, known)
-        earlier = self.earlier.find(entry for entry in linkable if entry.path not in live)
-        used_live = self._write(roots, entries, live, earlier)
+        used_live = self._write(roots, entries, live)
         if index is not None and self.moved:
             index.refresh_ctimes(key, self.moved)
         mounts = [
@@ -101,73 +101,81 @@ class Builder:
         note_made(self.building, environment_digest(self.image.layers), view, self.files)
         return view
 
-    def _write(
-        self,
-        roots: Roots,
-        entries: list[EnvironmentEntry],
-        live: Mapping[str, Signature],
-        earlier: Mapping[str, tuple[str, Signature]],
-    ) -> set[int]:
+    def _write(self, roots: Roots, entries: list[EnvironmentEntry], live: Mapping[str, IntactFile]) -> set[int]:
         """Write every root; returns the numbers of those that are used as they are."""
+        used_live: set[int] = set()
+        missing: list[EnvironmentEntry] = []
         by_root: dict[int, list[EnvironmentEntry]] = {number: [] for number in range(len(roots.paths))}
         for entry in entries:
             by_root[roots.number(entry.path)].append(entry)
-        used_live: set[int] = set()
-        missing: dict[str, tuple[str, EnvironmentEntry]] = {}
         with TreeWriter(self.building) as writer:
             for number, members in by_root.items():
-                writer.add_directory(str(number), mode=0o755, mtime_ns=0)
-                left = self._link(writer, roots, members, live, earlier)
+                writer.add_directory(str(number), mode=0o755, mtime_ns=MTIME_NS)
+                left = self._link_root(writer, roots, members, live)
                 if left is None:
                     used_live.add(number)
                 else:
-                    missing.update(left)
-            extract_files(self.store, self.image, writer, missing, self.budget)
+                    missing += left
+            self._link_earlier(writer, roots, [entry for entry in missing if not entry.is_timed])
+            self._link_earlier(writer, roots, [entry for entry in missing if entry.is_timed])
+            wanted = {
+                entry.path: self._wanted(roots, entry) for entry in missing if roots.place(entry.path) not in self.files
+            }
+            extract_files(self.store, self.image, writer, wanted, self.budget)
             writer.finish()
-        self.copied_bytes = sum(entry.size for _, entry in missing.values())
-        self.files.update(look_at(self.building, missing.values()))
+        self.copied_bytes = sum(file.entry.size for file in wanted.values())
+        self.files.update(look_at(self.building, wanted.values()))
         return used_live
 
-    def _link(
-        self,
-        writer: TreeWriter,
-        roots: Roots,
-        members: list[EnvironmentEntry],
-        live: Mapping[str, Signature],
-        earlier: Mapping[str, tuple[str, Signature]],
-    ) -> Wanted | None:
+    def _link_root(
+        self, writer: TreeWriter, roots: Roots, members: list[EnvironmentEntry], live: Mapping[str, IntactFile]
+    ) -> list[EnvironmentEntry] | None:
         """Directories, symlinks and hard links of one root; what is missing then, None for: use it as it is."""
-        missing: dict[str, tuple[str, EnvironmentEntry]] = {}
+        missing: list[EnvironmentEntry] = []
         any_linked = refused = False
-        for entry in members:
+        for entry in sorted(members, key=lambda entry: entry.is_timed):
             place = roots.place(entry.path)
+            file = live.get(entry.path)
             if stat.S_ISDIR(entry.mode):
                 add_directory(writer, place, entry)
             elif stat.S_ISLNK(entry.mode):
-                writer.add_symlink(place, entry.target, mtime_ns=entry.mtime_ns)
-            elif entry.path in live and not refused and self._link_live(writer, place, entry, live[entry.path]):
+                writer.add_symlink(place, entry.target, mtime_ns=MTIME_NS)
+            elif file is None or refused or not self._is_timely(roots, entry, file):
+                missing.append(entry)
+            elif self._link(writer, place, entry, file):
+                self.moved.append((entry.path, file.signature[3], self.files[place].signature[3]))
                 any_linked = True
-            elif entry.path in earlier and self._link_file(writer, place, entry, *earlier[entry.path]):
-                pass
             else:
-                missing[entry.path] = (place, entry)
-                if entry.path in live and not any_linked and not refused:
+                missing.append(entry)
+                if not any_linked:
                     if _is_fixed(members, live):
                         return None
                     refused = True
         return missing
 
-    def _link_live(self, writer: TreeWriter, place: str, entry: EnvironmentEntry, expected: Signature) -> bool:
-        linked = self._link_file(writer, place, entry, f"/{entry.path}", expected)
-        if linked:
-            self.moved.append((entry.path, expected[3], self.files[place].signature[3]))
-        return linked
+    def _link_earlier(self, writer: TreeWriter, roots: Roots, entries: list[EnvironmentEntry]) -> None:
+        wanted = {entry.path: (entry, self._pyc_time(roots, entry)) for entry in entries}
+        for path, file in self.earlier.find(wanted).items():
+            self._link(writer, roots.place(path), wanted[path][0], file)
 
-    def _link_file(
-        self, writer: TreeWriter, place: str, entry: EnvironmentEntry, source: str, expected: Signature
-    ) -> bool:
+    def _is_timely(self, roots: Roots, entry: EnvironmentEntry, file: IntactFile) -> bool:
+        """Whether a .pyc will be valid beside its source as that lies in the new directory."""
+        return file.pyc_mtime == self._pyc_time(roots, entry)
+
+    def _pyc_time(self, roots: Roots, entry: EnvironmentEntry) -> int:
+        """What the header of a timed .pyc must say: the mtime of its source here; -1 for another file."""
+        if not entry.is_timed:
+            return -1
+        source = self.files.get(roots.place(source_of(entry.path)))
+        return MTIME_S if source is None else source.signature[2] // 10**9 & PYC_TIME_MASK
+
+    def _wanted(self, roots: Roots, entry: EnvironmentEntry) -> WantedFile:
+        return WantedFile(roots.place(entry.path), entry, pyc_mtime=self._pyc_time(roots, entry))
+
+    def _link(self, writer: TreeWriter, place: str, entry: EnvironmentEntry, file: IntactFile) -> bool:
+        expected = file.signature
         try:
-            found = signature_of(writer.link_from(source, place))
+            found = signature_of(writer.link_from(file.path, place))
         except OSError as exc:
             if exc.errno in _NO_LINK or isinstance(exc, FileNotFoundError):
                 return False
@@ -175,12 +183,12 @@ class Builder:
         if (found[:3], found[4]) != (expected[:3], expected[4]):
             writer.remove_file(place)
             return False
-        self.files[place] = MadeFile(found, entry.sha256)
+        self.files[place] = MadeFile(found, entry.sha256, file.pyc_mtime)
         self.linked_files += 1
         return True
 
 
-def _is_fixed(members: list[EnvironmentEntry], live: Mapping[str, Signature]) -> bool:
+def _is_fixed(members: list[EnvironmentEntry], live: Mapping[str, IntactFile]) -> bool:
     """Whether a root is unchanged and the user cannot change it."""
     if not all(entry.path in live for entry in members if is_file(entry)):
         return False
@@ -203,13 +211,13 @@ def read_entries(store: BlobStore, image: SnapshotImage, budget: Budget) -> list
 
 
 def add_directory(writer: TreeWriter, place: str, entry: EnvironmentEntry) -> None:
-    writer.add_directory(place, mode=(entry.mode & 0o755) | 0o700, mtime_ns=entry.mtime_ns)
+    writer.add_directory(place, mode=entry.mode & 0o755, mtime_ns=MTIME_NS)
 
 
-def look_at(directory: Path, made: Iterable[tuple[str, EnvironmentEntry]]) -> MadeFiles:
+def look_at(directory: Path, written: Iterable[WantedFile]) -> MadeFiles:
     """What was just written, as it lies there."""
     return {
-        place: MadeFile(signature, entry.sha256)
-        for place, entry in made
-        if (signature := current_signature(str(directory / place))) is not None
+        file.place: MadeFile(signature, file.entry.sha256, file.pyc_mtime if file.entry.is_timed else -1)
+        for file in written
+        if (signature := current_signature(str(directory / file.place))) is not None
     }

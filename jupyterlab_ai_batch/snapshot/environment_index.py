@@ -1,7 +1,7 @@
-"""The list of an environment's files as they were on the machine that captured them.
+"""The list of an environment's files as its layers hold them.
 
-The layers hold them with a constant mtime, so that equal environments are equal layers everywhere; this list gives a
-restore back what the layers left out, and lets it tell which live files are still the captured ones.
+It lets a restore tell which live files are still the captured ones. Like the layers, it tells nothing of the machine
+that captured them: equal environments have equal lists everywhere.
 """
 
 from __future__ import annotations
@@ -18,27 +18,24 @@ ENVIRONMENT_INDEX_PATH = "opt/ai-batch/environment-index.jsonl.gz"
 MAX_INDEX_BYTES = 1 << 30
 
 _DAMAGE: tuple[type[Exception], ...] = (*UNPACK_ERRORS, ValueError, RecursionError)
-_MAX_NUMBER = 10**27  # nanoseconds beyond what any file system stores
-_TYPES = (str, int, int, int, int, int, str, str, str, int)
+_MAX_NUMBER = 10**18  # bytes beyond what any file system holds
+_TYPES = (str, int, int, str, str, str, bool)
 
 
 class EnvironmentEntry(NamedTuple):
     """One file, link or directory. ``path`` is absolute without its leading ``/``; ``mode`` has the type bits.
 
-    ``sha256`` (hex) is of the live content; ``layer`` the name of the environment layer that holds it; ``pyc_mtime``
-    the source mtime in the header of a live .pyc, -1 where its header is stored as it is.
+    ``sha256`` (hex) is of the content as stored; ``layer`` the name of the environment layer that holds it;
+    ``is_timed`` tells a .pyc whose header has the constant mtime in the layer, and its source's mtime where it is used.
     """
 
     path: str
     mode: int
     size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
     sha256: str
     layer: str
     target: str
-    pyc_mtime: int
+    is_timed: bool
 
 
 def write_environment_index(entries: Iterable[EnvironmentEntry]) -> bytes:

@@ -1,7 +1,7 @@
 """The environment -> layers that are the same wherever the same packages are installed at the same path.
 
 Owner 0:0, modes 0644/0755, one constant mtime, and that mtime in the header of every valid .pyc, so that they stay
-valid. What that leaves out is in the environment's index.
+valid. Nothing tells who captured them, where or when.
 """
 
 from __future__ import annotations
@@ -36,8 +36,12 @@ from .roots import CaptureRoots
 from .tarstream import DIRECTORY, FILE, SYMLINK, TarHeader, TarWriter
 
 MTIME_S = 315532800  # 1980-01-01, the earliest that zip files can say
+MTIME_NS = MTIME_S * 10**9
+
+PYC_TIME_MASK = 0xFFFFFFFF
 
 _PYC_HEADER_BYTES = 16
+_PYC_TIME = slice(8, 12)
 
 
 def environment_digest(layers: Iterable[Layer]) -> str:
@@ -86,8 +90,18 @@ def _settle(
             comparison.changed.append(path)
             continue
         verified = bench.reader.is_verified(reading.found, bench.started_ns)
-        files[path] = record(reading.found, reading.sha256, layer=old.layer, pyc_mtime=old.pyc_mtime, verified=verified)
+        fresh = record(reading.found, reading.sha256, layer=old.layer, pyc_mtime=old.pyc_mtime, verified=verified)
+        files[path] = fresh._replace(stored_sha256=old.stored_sha256) if old.stored_sha256 else fresh
+    for path in [path for path, entry in files.items() if entry.pyc_mtime >= 0 and _is_stale(path, entry, entries)]:
+        del files[path]
+        comparison.changed.append(path)
     return files
+
+
+def _is_stale(path: str, entry: IndexedFile, entries: Mapping[str, os.stat_result]) -> bool:
+    """Whether a .pyc that was valid when it was stored is not any more: its source has another time."""
+    source = entries.get(source_of(path))
+    return source is None or int(source[stat.ST_MTIME]) & PYC_TIME_MASK != entry.pyc_mtime
 
 
 @dataclass(slots=True)
@@ -196,7 +210,7 @@ class _Builder:
         return _add_link(layer, path, found, writer)
 
     def _add_file(self, layer: str, path: str, found: os.stat_result, writer: TarWriter) -> IndexedFile:
-        pyc_mtime = -1
+        pyc_mtime, stored_sha256 = -1, ""
         if found.st_size > SMALL_BYTES:
             reading = self.bench.reader.stream(f"/{path}", partial(_start, path, writer), writer.write)
         else:
@@ -204,33 +218,60 @@ class _Builder:
             content = reading.data or b""
             if path.endswith(".pyc"):
                 content, pyc_mtime = normalise_pyc(content, self.entries.get(source_of(path)))
+                stored_sha256 = hashlib.sha256(content).hexdigest() if pyc_mtime >= 0 else ""
             writer.add(_header(path, reading.found, FILE, size=len(content)))
             writer.write(content)
         found = reading.found
         self.bench.reporter.read(found.st_size)
         verified = self.bench.reader.is_verified(found, self.bench.started_ns)
-        return record(found, reading.sha256, layer=layer, pyc_mtime=pyc_mtime, verified=verified)
+        entry = record(found, reading.sha256, layer=layer, pyc_mtime=pyc_mtime, verified=verified)
+        return entry._replace(stored_sha256=stored_sha256) if stored_sha256 else entry
 
     def _press_index(self) -> PendingLayer:
-        entries = (
-            EnvironmentEntry(
-                path, e.mode, e.size, e.mtime_ns, e.ctime_ns, e.inode, e.sha256.hex(), e.layer, e.target, e.pyc_mtime
-            )
-            for path, e in sorted(self.files.items())
-            if e.layer
-        )
+        entries = (list_entry(path, entry) for path, entry in sorted(self.files.items()) if entry.layer)
         content = write_environment_index(entries)
         return single_file_layer(self.bench, LayerRole.ENVIRONMENT_INDEX, ENVIRONMENT_INDEX_PATH, content)
+
+
+def list_entry(path: str, entry: IndexedFile) -> EnvironmentEntry:
+    """The list's entry for what the signature index knows."""
+    return EnvironmentEntry(
+        path,
+        stored_mode(entry.mode),
+        entry.size,
+        entry.stored_sha256 or entry.sha256.hex(),
+        entry.layer,
+        entry.target,
+        entry.pyc_mtime >= 0,
+    )
+
+
+def stored_mode(mode: int) -> int:
+    """The mode, with type bits, that the layers give an entry of this mode."""
+    kind = stat.S_IFMT(mode)
+    if kind == stat.S_IFLNK:
+        return kind | 0o777
+    return kind | (0o755 if kind == stat.S_IFDIR or mode & 0o111 else 0o644)
 
 
 def normalise_pyc(content: bytes, source: os.stat_result | None) -> tuple[bytes, int]:
     """Put the constant mtime into the header of a valid timestamp-based .pyc; (content, mtime it had or -1)."""
     if source is None or len(content) < _PYC_HEADER_BYTES or content[4:8] != bytes(4):
         return content, -1
-    mtime = int.from_bytes(content[8:12], "little")
-    if mtime != int(source[stat.ST_MTIME]) & 0xFFFFFFFF:
+    mtime = pyc_time(content)
+    if mtime != int(source[stat.ST_MTIME]) & PYC_TIME_MASK:
         return content, -1
-    return content[:8] + MTIME_S.to_bytes(4, "little") + content[12:], mtime
+    return with_pyc_time(content, MTIME_S), mtime
+
+
+def pyc_time(content: bytes) -> int:
+    """The source's mtime in the header of a timestamp-based .pyc, in seconds modulo 2**32."""
+    return int.from_bytes(content[_PYC_TIME], "little")
+
+
+def with_pyc_time(content: bytes, mtime_s: int) -> bytes:
+    """The .pyc, or its beginning, with another mtime in its header."""
+    return content[: _PYC_TIME.start] + (mtime_s & PYC_TIME_MASK).to_bytes(4, "little") + content[_PYC_TIME.stop :]
 
 
 def _add_link(layer: str, path: str, found: os.stat_result, writer: TarWriter) -> IndexedFile:
@@ -247,9 +288,8 @@ def _start(path: str, writer: TarWriter, found: os.stat_result) -> None:
 
 
 def _header(path: str, found: os.stat_result, kind: bytes, *, size: int = 0, target: str = "") -> TarHeader:
-    executable = kind != FILE or found.st_mode & 0o111
-    mode = 0o777 if kind == SYMLINK else 0o755 if executable else 0o644
-    return TarHeader(path, kind, mode, size, MTIME_S * 10**9, target=target)
+    mode = stat.S_IMODE(stored_mode(found.st_mode))
+    return TarHeader(path, kind, mode, size, MTIME_NS, target=target)
 
 
 def _read_or_empty(path: str) -> bytes:

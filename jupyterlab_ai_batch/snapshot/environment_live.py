@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from ..errors import FileUnreadableError, SnapshotError
 from .environment_index import EnvironmentEntry
+from .environment_layers import MTIME_S, list_entry, pyc_time, stored_mode, with_pyc_time
 from .index import IndexedFile
-from .reading import FileReader, UnstableFileError, VanishedFileError
+from .reading import FileReader, Reading, UnstableFileError, VanishedFileError
 
 _INODE_MASK = (1 << 63) - 1
 _THREADS = 2
@@ -30,34 +33,42 @@ def current_signature(path: str) -> Signature | None:
         return None
 
 
-def find_unchanged(entries: Iterable[EnvironmentEntry], known: Mapping[str, IndexedFile]) -> dict[str, Signature]:
-    """Present signatures, by path, of the live files that are still the captured ones.
+@dataclass(frozen=True, slots=True)
+class IntactFile:
+    """A file on this machine whose content is a stored one; ``pyc_mtime`` as in IndexedFile."""
 
-    Mode, size and mtime must be equal; inode and ctime too, or else the content is read.
+    path: str
+    signature: Signature
+    pyc_mtime: int = -1
+
+
+def find_unchanged(entries: Iterable[EnvironmentEntry], known: Mapping[str, IndexedFile]) -> dict[str, IntactFile]:
+    """The live files, by path, that are still the captured ones. What the index cannot vouch for is read.
 
     Args:
-        known: What the last capture on this machine saw: it may know a newer ctime.
+        known: What the last capture on this machine saw.
     """
-    live: dict[str, Signature] = {}
+    live: dict[str, IntactFile] = {}
     doubtful: dict[str, EnvironmentEntry] = {}
     for entry in entries:
-        signature = current_signature(f"/{entry.path}")
-        if signature is None or signature[:3] != (entry.mode, entry.size, entry.mtime_ns):
+        absolute = f"/{entry.path}"
+        signature = current_signature(absolute)
+        if signature is None or (stored_mode(signature[0]), signature[1]) != (entry.mode, entry.size):
             continue
-        if signature[3:] == (entry.ctime_ns, entry.inode) or _is_known(known.get(entry.path), entry, signature):
-            live[entry.path] = signature
-        else:
-            doubtful[f"/{entry.path}"] = entry
-    good = find_intact({path: entry.sha256 for path, entry in doubtful.items()})
-    live.update((doubtful[path].path, signature) for path, signature in good.items())
+        seen = known.get(entry.path)
+        if seen is None or not seen.verified or signature != _signature_in(seen):
+            doubtful[absolute] = entry
+        elif list_entry(entry.path, seen) == entry._replace(layer=seen.layer):
+            live[entry.path] = IntactFile(absolute, signature, seen.pyc_mtime)
+    live.update((doubtful[path].path, file) for path, file in find_intact(doubtful).items())
     return live
 
 
-def find_intact(digests: Mapping[str, str]) -> dict[str, Signature]:
-    """Read files (absolute path -> expected sha256); the signatures of those that are as expected."""
+def find_intact(entries: Mapping[str, EnvironmentEntry]) -> dict[str, IntactFile]:
+    """Read files, by absolute path; those whose content is what the entry says, a .pyc's time aside."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        checked = zip(digests, pool.map(_check, digests.items()), strict=True)
-        return {path: signature for path, signature in checked if signature is not None}
+        checked = pool.map(_check, entries.items())
+        return {file.path: file for file in checked if file is not None}
 
 
 def is_writable(directories: Collection[str]) -> bool:
@@ -69,15 +80,25 @@ def is_file(entry: EnvironmentEntry) -> bool:
     return stat.S_ISREG(entry.mode)
 
 
-def _is_known(known: IndexedFile | None, entry: EnvironmentEntry, signature: Signature) -> bool:
-    if known is None or not known.verified or known.sha256.hex() != entry.sha256:
-        return False
-    return signature == (known.mode, known.size, known.mtime_ns, known.ctime_ns, known.inode)
+def _signature_in(seen: IndexedFile) -> Signature:
+    return (seen.mode, seen.size, seen.mtime_ns, seen.ctime_ns, seen.inode)
 
 
-def _check(item: tuple[str, str]) -> Signature | None:
+def _check(item: tuple[str, EnvironmentEntry]) -> IntactFile | None:
+    path, entry = item
     try:
-        reading = FileReader().hash(item[0])
+        reading, sha256, pyc_mtime = _read_timed(path) if entry.is_timed else _read(path)
     except (VanishedFileError, UnstableFileError, FileUnreadableError, SnapshotError):
         return None
-    return signature_of(reading.found) if reading.sha256.hex() == item[1] else None
+    return IntactFile(path, signature_of(reading.found), pyc_mtime) if sha256.hex() == entry.sha256 else None
+
+
+def _read(path: str) -> tuple[Reading, bytes, int]:
+    reading = FileReader().hash(path)
+    return reading, reading.sha256, -1
+
+
+def _read_timed(path: str) -> tuple[Reading, bytes, int]:
+    reading = FileReader().read(path)
+    content = reading.data or b""
+    return reading, hashlib.sha256(with_pyc_time(content, MTIME_S)).digest(), pyc_time(content)

@@ -21,10 +21,16 @@ _FILES = "files.json.gz"
 
 
 class MadeFile(NamedTuple):
-    """A file below the target; ``sha256`` is hexadecimal."""
+    """A file below the target.
+
+    Attributes:
+        sha256: Of the content as stored, in hexadecimal.
+        pyc_mtime: The source's mtime in the header of a timed .pyc, in seconds modulo 2**32; else -1.
+    """
 
     signature: Signature
     sha256: str
+    pyc_mtime: int
 
 
 MadeFiles = dict[str, MadeFile]
@@ -51,7 +57,7 @@ def note_made(directory: Path, digest: str, view: EnvironmentView, files: Mappin
 
 
 def note_files(directory: Path, files: Mapping[str, MadeFile]) -> None:
-    listed = {place: [*file.signature, file.sha256] for place, file in files.items()}
+    listed = {place: [*file.signature, file.sha256, file.pyc_mtime] for place, file in files.items()}
     replace_file(directory / _FILES, gzip.compress(json.dumps(listed, separators=(",", ":")).encode(), compresslevel=1))
 
 
@@ -81,8 +87,8 @@ def read_files(directory: Path) -> MadeFiles:
     try:
         listed = json.loads(gzip.decompress((directory / _FILES).read_bytes()))
         return {
-            str(place): MadeFile((int(mode), int(size), int(mtime), int(ctime), int(inode)), str(sha256))
-            for place, (mode, size, mtime, ctime, inode, sha256) in listed.items()
+            str(place): MadeFile((int(mode), int(size), int(mtime), int(ctime), int(inode)), str(sha256), int(pyc))
+            for place, (mode, size, mtime, ctime, inode, sha256, pyc) in listed.items()
         }
     except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, TypeError, AttributeError) as exc:
         raise _unusable(directory, "damaged") from exc

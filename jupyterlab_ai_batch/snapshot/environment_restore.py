@@ -18,11 +18,10 @@ from ..oci.manifest import SnapshotImage
 from ..oci.port import BlobStore
 from ..oci.storage import locked, storage_errors
 from .environment_build import Builder, Roots, add_directory, look_at, read_entries
-from .environment_extract import extract_files
-from .environment_index import EnvironmentEntry
+from .environment_extract import WantedFile, extract_files
 from .environment_layers import environment_digest
 from .environment_live import current_signature, find_intact
-from .environment_made import MadeFile, MadeFiles, is_made, note_files, read_files, read_made
+from .environment_made import MadeFiles, is_made, note_files, read_files, read_made
 from .extract import TreeWriter, built_beside
 from .index import SignatureIndex
 from .limits import DEFAULT_LIMITS, Budget, RestoreLimits
@@ -85,20 +84,20 @@ def _repair(
     roots = Roots.of(image)
     all_entries = {roots.place(entry.path): entry for entry in read_entries(store, image, budget)}
     entries = {place: all_entries[place] for place in doubtful & all_entries.keys()}
-    intact = find_intact({str(target / place): entry.sha256 for place, entry in entries.items()})
-    edited: dict[str, tuple[str, EnvironmentEntry]] = {}
+    intact = find_intact({str(target / place): entry for place, entry in entries.items()})
+    edited: dict[str, WantedFile] = {}
     for place, entry in entries.items():
-        signature = intact.get(str(target / place))
-        if signature is not None and signature[:3] == files[place].signature[:3]:
-            files[place] = MadeFile(signature, entry.sha256)
+        made, found = files[place], intact.get(str(target / place))
+        if found is not None and (found.signature[:3], found.pyc_mtime) == (made.signature[:3], made.pyc_mtime):
+            files[place] = made._replace(signature=found.signature)
         else:
-            edited[entry.path] = (place, entry)
+            edited[entry.path] = WantedFile(place, entry, made.signature[2], made.pyc_mtime)
     if edited:
         with TreeWriter(target) as writer:
-            for place, _ in edited.values():
-                writer.remove_file(place)
+            for file in edited.values():
+                writer.remove_file(file.place)
             extract_files(store, image, writer, edited, budget)
-            for parent in {place.rpartition("/")[0] for place, _ in edited.values()} & all_entries.keys():
+            for parent in {file.place.rpartition("/")[0] for file in edited.values()} & all_entries.keys():
                 add_directory(writer, parent, all_entries[parent])
             writer.finish()
         files.update(look_at(target, edited.values()))

@@ -26,7 +26,7 @@ from .index_columns import IndexedFile, pack_files, unpack_files
 __all__ = ["IndexedFile", "SealedTree", "SignatureIndex", "TreeRecord"]
 
 _T = TypeVar("_T")
-_VERSION = 3
+_VERSION = 4
 _BUSY_S = 30.0
 _CHECKSUM = struct.Struct(">I")
 _REPLACE = "INSERT OR REPLACE INTO trees VALUES (?, ?, ?, ?)"

@@ -28,6 +28,7 @@ class IndexedFile(NamedTuple):
         link: Path of the first name of the same file, when this is another one (hard link); else empty.
         layer: Name of the environment layer that holds it; empty in a work tree.
         pyc_mtime: Of a timestamp-based .pyc whose header is valid: the source's mtime in it; else -1.
+        stored_sha256: Of such a .pyc as its layer holds it, in hexadecimal; else empty.
         verified: 0 when the file was so young that an unseen change cannot be ruled out.
         findings: JSON array of [line, kind] of what looked like secrets; empty for none.
     """
@@ -46,6 +47,7 @@ class IndexedFile(NamedTuple):
     pyc_mtime: int = -1
     verified: int = 1
     findings: str = ""
+    stored_sha256: str = ""
 
     @property
     def identity(self) -> tuple[int | bytes | str, ...]:
@@ -55,7 +57,7 @@ class IndexedFile(NamedTuple):
 
 _FIELDS = IndexedFile._fields
 _SHA256 = _FIELDS.index("sha256")
-_TEXTS = frozenset(_FIELDS.index(name) for name in ("target", "link", "layer", "findings"))
+_TEXTS = frozenset(_FIELDS.index(name) for name in ("target", "link", "layer", "findings", "stored_sha256"))
 _new = partial(tuple.__new__, IndexedFile)
 
 

@@ -14,7 +14,7 @@ from ..errors import StorageError
 from ..oci.work_index import WorkIndexEntry
 from .captured import work_key
 from .environment_index import EnvironmentEntry
-from .environment_live import Signature, current_signature, find_intact, signature_of
+from .environment_live import IntactFile, current_signature, find_intact, signature_of
 from .environment_made import read_files
 from .extract import TreeWriter
 from .index import IndexedFile, SignatureIndex
@@ -32,23 +32,27 @@ class EarlierFiles:
     """Files of environments that were made before, by content. Nothing noted about them is believed: they are read."""
 
     def __init__(self, environments: Iterable[Path]) -> None:
-        self._places: dict[str, list[str]] = {}
+        self._places: dict[tuple[str, int], list[str]] = {}
         for directory in environments:
             with suppress(OSError, StorageError):
                 for place, file in read_files(directory).items():
-                    self._places.setdefault(file.sha256, []).append(f"{directory}/{place}")
+                    self._places.setdefault((file.sha256, file.pyc_mtime), []).append(f"{directory}/{place}")
 
-    def find(self, entries: Iterable[EnvironmentEntry]) -> dict[str, tuple[str, Signature]]:
-        """By the entry's path: an equal file, with the same mode and time, and its present signature."""
-        if not self._places:
-            return {}
-        places: dict[str, EnvironmentEntry] = {}
-        for entry in entries:
-            place = next((p for p in self._places.get(entry.sha256, ()) if _looks_like(p, entry)), None)
+    def find(self, wanted: Mapping[str, tuple[EnvironmentEntry, int]]) -> dict[str, IntactFile]:
+        """Files of the content and mode that are wanted.
+
+        Args:
+            wanted: By path: the entry, and for a timed .pyc the mtime that its header must have, else -1.
+        """
+        places: dict[str, str] = {}
+        for path, (entry, pyc_mtime) in wanted.items():
+            candidates = self._places.get((entry.sha256, pyc_mtime), ())
+            place = next((place for place in candidates if _may_be(place, entry)), None)
             if place is not None:
-                places[place] = entry
-        intact = find_intact({place: entry.sha256 for place, entry in places.items()})
-        return {places[place].path: (place, signature) for place, signature in intact.items()}
+                places[path] = place
+        intact = find_intact({place: wanted[path][0] for path, place in places.items()})
+        found = {path: intact[place] for path, place in places.items() if place in intact}
+        return {path: file for path, file in found.items() if file.pyc_mtime == wanted[path][1]}
 
 
 class LiveFiles:
@@ -143,6 +147,6 @@ def _is_same(source: int, known: IndexedFile) -> bool:
     return signature_of(os.fstat(source)) == (known.mode, known.size, known.mtime_ns, known.ctime_ns, known.inode)
 
 
-def _looks_like(place: str, entry: EnvironmentEntry) -> bool:
+def _may_be(place: str, entry: EnvironmentEntry) -> bool:
     signature = current_signature(place)
-    return signature is not None and signature[:3] == (entry.mode, entry.size, entry.mtime_ns)
+    return signature is not None and signature[:2] == (entry.mode, entry.size)

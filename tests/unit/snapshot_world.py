@@ -142,3 +142,18 @@ def describe_tree(top: Path) -> dict[bytes, tuple]:
         for path in group:
             found[path] = (*found[path], group)
     return found
+
+
+def describe_environment(top: Path) -> dict[bytes, tuple]:
+    """Everything that a job sees of its environment; each .pyc must be valid beside its source, whatever their time."""
+    return {path: _without_time(top, path, entry) for path, entry in describe_tree(top).items()}
+
+
+def _without_time(top: Path, path: bytes, entry: tuple) -> tuple:
+    kind, mode, _, *content = entry
+    if path.endswith(b".pyc"):
+        directory, _, name = os.fsdecode(path).rpartition("/__pycache__/")
+        source = top / directory / f"{name.partition('.')[0]}.py"
+        assert int.from_bytes(content[0][8:12], "little") == int(source.stat().st_mtime), path
+        content[0] = content[0][:8] + content[0][12:]
+    return (kind, mode, *content[:1])

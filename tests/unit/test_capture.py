@@ -433,3 +433,14 @@ def test_the_user_is_told_when_reading_began_and_ended(world):
     before = now()
     summary = world.capture()
     assert before <= summary.captured_from <= summary.captured_until <= now()
+
+
+def test_bytecode_that_its_source_has_outlived_is_not_stored_as_valid(world):
+    """The source gets another content of the same size; its layer and the bytecode's must not be mixed."""
+    pack = "lib/python3.11/site-packages/pack"
+    world.capture()
+    tool = world.prefix / pack / "tool.py"
+    tool.write_text(tool.read_text().replace("2", "3"))
+    made = world.materialise(world.capture().digest).mounts[0].source
+    header = (made / pack / "__pycache__/tool.cpython-311.pyc").read_bytes()[:16]
+    assert int.from_bytes(header[8:12], "little") != int((made / pack / "tool.py").stat().st_mtime)

@@ -484,7 +484,7 @@ FILE_MODE, LINK_MODE, DIRECTORY_MODE = 0o100644, 0o120777, 0o040755
 
 def listed(path, mode=FILE_MODE, content=b"", *, target="", layer="pack", size=None):
     digest = digest_of(content)[7:] if mode == FILE_MODE else ""
-    return EnvironmentEntry(path, mode, len(content) if size is None else size, 0, 0, 0, digest, layer, target, -1)
+    return EnvironmentEntry(path, mode, len(content) if size is None else size, digest, layer, target, False)
 
 
 ENVIRONMENTS = {
@@ -507,9 +507,9 @@ ENVIRONMENTS = {
     "a file of other content": [listed("e/new", content=b"old")],
     "a file of another layer": [listed("e/new", content=b"new", layer="other")],
     "a file that is a link in the layer": [listed("e/link", content=b"")],
-    "a .pyc without the constant time": [listed("e/new", content=b"new")._replace(pyc_mtime=5)],
-    "a time beyond all clocks": [listed("e/new", content=b"new")._replace(mtime_ns=10**40)],
+    "a .pyc without the constant time": [listed("e/new", content=b"new")._replace(is_timed=True)],
     "a negative size": [listed("e/new", size=-1)],
+    "a size beyond all disks": [listed("e/new", size=10**40)],
     "too many": [listed(f"e/{n}", DIRECTORY_MODE) for n in range(600)],
 }
 
