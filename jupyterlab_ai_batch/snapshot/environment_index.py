@@ -66,8 +66,8 @@ def read_environment_index(content: bytes) -> Iterator[EnvironmentEntry]:
 def _is_entry(fields: object) -> bool:
     if not isinstance(fields, list) or tuple(map(type, fields)) != _TYPES:
         return False
-    path, mode, size, *numbers = fields[:6]
-    if min(mode, size) < 0 or any(abs(number) > _MAX_NUMBER for number in (mode, size, fields[9], *numbers)):
+    path, mode, size = fields[:3]
+    if not 0 <= mode <= _MAX_NUMBER or not 0 <= size <= _MAX_NUMBER:
         return False
     return bool(path) and "\0" not in path and not {"", ".", ".."} & set(path.split("/"))
 
