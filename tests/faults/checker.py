@@ -250,7 +250,7 @@ def _check_work_path(
 
 
 def _check_environment_path(path: str, held: State, possible: list[State], entry: Any) -> None:
-    """Layers hold content and type; the list holds what they leave out."""
+    """Layers hold content and type, and the list says what they hold."""
     if held == ABSENT:
         _expect(any(state[0] in ("absent", "other") for state in possible), f"{path} is missing in the environment")
         return
@@ -261,9 +261,9 @@ def _check_environment_path(path: str, held: State, possible: list[State], entry
     if held[0] != "file":
         return
     _expect(held[2] == ENVIRONMENT_MTIME_NS, f"{path} has not the constant mtime")
-    listed = (entry.mode & 0o7777, entry.mtime_ns, entry.sha256)
-    real = [(s[1], s[2], hashlib.sha256(s[3]).hexdigest()) for s in possible if s[0] == "file"]
-    _expect(listed in real, f"{path} is listed as what it never was")
+    listed = (entry.mode & 0o7777, entry.size, entry.sha256)
+    stored = (held[1], len(held[3]), hashlib.sha256(held[3]).hexdigest())
+    _expect(listed == stored, f"{path} is listed as what its layer has not")
 
 
 def _as_layer(path: str, state: State) -> State:

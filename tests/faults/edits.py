@@ -35,6 +35,7 @@ class Editor:
         self._outside = home.parent / "outside"
         self._version = 0
         self._maps: dict[str, mmap.mmap] = {}
+        self._chosen: Path | None = None
         self.may_map = False
 
     def make_home(self) -> None:
@@ -43,6 +44,9 @@ class Editor:
         self._write_notebook()
         for _ in range(self._random.randint(2, 8)):
             self._create(self._home)
+        for edit in self._random.choices((self._link, self._write_through_memory if self.may_map else self._link), k=2):
+            with suppress(OSError):
+                edit()
         self._history.record()
 
     def edit(self) -> None:
@@ -50,6 +54,22 @@ class Editor:
         edit = self._install if self._random.random() < 0.15 else self._pick_edit()
         with suppress(OSError):  # something else is in the way by now
             edit()
+        self._history.record()
+
+    def edit_this(self, place: str | int | None) -> None:
+        """An edit of the very file that is being captured: a path or a descriptor."""
+        path = _path_of(place)
+        if path is None or self._home not in path.parents or path == self._notebook or not _is_regular(path):
+            self.edit()
+            return
+        edits = [self._rewrite_in_place, self._rewrite_keeping_times, self._append, self._truncate]
+        edits += [self._write_slowly, self._rewrite_by_rename, self._replace_by_symlink, self._replace_by_directory]
+        if self.may_map and str(path.stat().st_ino) in self._maps:
+            edits = [self._write_through_memory]
+        self._chosen = path
+        with suppress(OSError):
+            self._random.choice(edits)()
+        self._chosen = None
         self._history.record()
 
     def settle(self, *, skip: int = 0) -> None:
@@ -76,6 +96,8 @@ class Editor:
             self._rewrite_in_place,
             self._rewrite_by_rename,
             self._rewrite_keeping_times,
+            self._rewrite_keeping_times,
+            self._rewrite_keeping_times,
             self._write_slowly,
             self._append,
             self._truncate,
@@ -83,6 +105,8 @@ class Editor:
             self._move,
             self._exchange,
             self._link,
+            self._link,
+            self._part_links,
             self._chmod,
             self._touch,
             self._replace_by_symlink,
@@ -174,6 +198,17 @@ class Editor:
         target = self._home / self._random.choice(DIRECTORIES) / self._random.choice(NAMES)
         if path is not None and not os.path.lexists(target) and self._make_parents(target):
             target.hardlink_to(path)
+
+    def _part_links(self) -> None:
+        """A name of a file with several gets content of its own, then the others get new content."""
+        path = self._file(linked=True)
+        others = [other for other in self._files() if path is not None and other != path and other.samefile(path)]
+        if path is not None and others:
+            new = path.with_name(".~new")
+            new.write_bytes(self.content(path.name, path.stat().st_size))
+            new.replace(path)
+            self._history.record()
+            self._overwrite(others[0], self.content(others[0].name, others[0].stat().st_size))
 
     def _chmod(self) -> None:
         path = self._file()
@@ -267,15 +302,15 @@ class Editor:
                 new.replace(package / name)
                 self._history.record()
 
-    def _file(self) -> Path | None:
-        found = [
-            Path(directory, name)
-            for directory, _, names in os.walk(self._home)
-            for name in sorted(names)
-            if Path(directory, name) != self._notebook
-        ]
-        files = sorted(path for path in found if stat.S_ISREG(path.lstat().st_mode))
+    def _file(self, *, linked: bool = False) -> Path | None:
+        if self._chosen is not None:
+            return self._chosen
+        files = [path for path in self._files() if not linked or path.stat().st_nlink > 1]
         return self._random.choice(files) if files else None
+
+    def _files(self) -> list[Path]:
+        found = (Path(directory, name) for directory, _, names in os.walk(self._home) for name in names)
+        return sorted(path for path in found if path != self._notebook and _is_regular(path))
 
     def _overwrite(self, path: Path, content: bytes, *, mtime_ns: int | None = None) -> None:
         """Write in place, and make sure that the file system's clock has moved: its ticks may be milliseconds long."""
@@ -287,3 +322,19 @@ class Editor:
             os.utime(path)
         if mtime_ns is not None:
             os.utime(path, ns=(path.stat().st_atime_ns, mtime_ns))
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _path_of(place: str | int | None) -> Path | None:
+    if isinstance(place, int):
+        try:
+            place = os.readlink(f"/proc/self/fd/{place}")  # noqa: PTH115 - it may be no path at all
+        except OSError:
+            return None
+    return Path(place) if isinstance(place, str) and place.startswith("/") else None

@@ -55,6 +55,7 @@ class Points:
         self._faults: list[Fault] = []
         self._armed = False
         self.counted: dict[str, int] = {}
+        self.place: str | int | None = None  # path or descriptor that the present point is about
         self._real_read = os.read
 
     def install(self) -> None:
@@ -90,9 +91,10 @@ class Points:
         finally:
             self._armed = armed
 
-    def reach(self, kind: str) -> None:
+    def reach(self, kind: str, place: str | int | None = None) -> None:
         if not self._armed:
             return
+        self.place = place
         self.counted[kind] += 1
         for fault in self._faults:
             if kind in fault.where:
@@ -114,11 +116,11 @@ class Points:
             if text.startswith(self._writes):
                 self.reach(WRITE)
             elif text.startswith(self._reads):
-                self.reach(READ)
+                self.reach(READ, text)
 
     def _wrapped(self, real: Callable[..., Any], kind: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            self.reach(kind)
+            self.reach(kind, arguments[0])
             return real(*arguments, **options)
 
         return call
@@ -129,12 +131,12 @@ class Points:
             self._armed and size > 1 and any(f.splits_reads and f.at == 1 and READ in f.where for f in self._faults)
         )
         if not splits:
-            self.reach(READ)
+            self.reach(READ, fd)
             return self._real_read(fd, size)
         with self.paused():
             found = os.fstat(fd).st_size
         first = self._real_read(fd, max(min(size, found) // 2, 1))
-        self.reach(READ)
+        self.reach(READ, fd)
         return first + self._real_read(fd, size - len(first)) if first else first
 
 

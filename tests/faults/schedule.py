@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import re
 import resource
 import select
 import shutil
@@ -101,7 +102,9 @@ class Schedule:
         self._prefix = home_base / "env"
         self._journal = data_base / "journal"
         self._offset_s = 0.0
-        self._may_jump = self._random.random() < 0.6
+        self._may_jump = self._random.random() < 0.7
+        if self._may_jump:
+            self._offset_s = self._random.choice((0.0, 7200.0, 7200.0, 7200.0))
         self._tags = 0
         self._copies: list[bytes] = []
         self._windows: dict[str, list[Window]] = {}
@@ -117,7 +120,7 @@ class Schedule:
 
     def run(self) -> None:
         """Raises ViolationError, or whatever a capture raises that it must not."""
-        use_threads(real=self._random.random() < 0.1)
+        use_threads(real=self._random.random() < 0.25)
         self._editor.make_home()
         if self._random.random() < 0.8:
             self._capture_undisturbed()
@@ -234,10 +237,9 @@ class Schedule:
         return (lambda: None), self._choose_faults()
 
     def _choose_faults(self) -> list[Fault]:
-        makers = [
-            self._kill, self._kill, self._full, self._broken, self._cancel, self._change, self._change, self._change,
-            self._change_within_read, self._other_capture, self._collect_garbage, self._tamper, self._jump,
-        ]  # fmt: skip
+        makers = [self._kill, self._full, self._broken, self._cancel, self._change, self._change_this]
+        makers += [self._change_within_read, self._other_capture, self._collect_garbage, self._tamper, self._jump]
+        makers += [self._kill, self._change, self._change_this, self._change_this]  # more often than the others
         return [self._random.choice(makers)() for _ in range(self._random.choice((1, 1, 2, 3)))]
 
     def _fault(self, name: str, where: frozenset[str], happen: Callable[[str], None], *, splits: bool = False) -> Fault:
@@ -260,8 +262,14 @@ class Schedule:
     def _change(self) -> Fault:
         return self._fault("change", UNLOCKED, lambda _: self._editor.edit())
 
+    def _change_this(self) -> Fault:
+        """The file that is being read."""
+        return self._fault("change this", frozenset({READ}), partial(_edit_place, self._editor, self._points))
+
     def _change_within_read(self) -> Fault:
-        return self._fault("change", frozenset({READ}), lambda _: self._editor.edit(), splits=True)
+        """Within a single read of it."""
+        edit = partial(_edit_place, self._editor, self._points)
+        return self._fault("change within", frozenset({READ}), edit, splits=True)
 
     def _other_capture(self) -> Fault:
         """Another capture of the same home, from its beginning to its end."""
@@ -309,7 +317,8 @@ class Schedule:
             lambda: index.write_bytes(older),
             lambda: _put_aside(index, older),
             lambda: _damage(index, random),
-            lambda: _damage(index, random),
+            lambda: _falsify(index, random),
+            lambda: _falsify(index, random),
         ]
         number = self._random.randrange(len(ways))
         self.log.append(f"tamper {number}")
@@ -413,6 +422,10 @@ def _fail(number: int, kind: str) -> None:
     raise StorageFullError("no space") if number == errno.ENOSPC else StorageError("broken")
 
 
+def _edit_place(editor: Editor, points: Points, _kind: str) -> None:
+    editor.edit_this(points.place)
+
+
 def _interrupt(_kind: str) -> None:
     raise KeyboardInterrupt
 
@@ -435,4 +448,16 @@ def _damage(index: Path, random: Random) -> None:
         size = random.choice((1, 16, 512, 4096))
         piece = random.choice((bytes(size), random.randbytes(size)))
         content[start : start + size] = piece[: len(content) - start]
+        index.write_bytes(content)
+
+
+def _falsify(index: Path, random: Random) -> None:
+    """Change one digit of a digest or a size: what is there still looks right."""
+    try:
+        content = bytearray(index.read_bytes())
+    except OSError:
+        return
+    places = [match.start() for match in re.finditer(rb"(?<=[0-9a-f,])[0-9](?=[0-9a-f,])", content)]
+    if places:
+        content[random.choice(places)] = random.choice(b"0123456789")
         index.write_bytes(content)
