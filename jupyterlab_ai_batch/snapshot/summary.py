@@ -86,5 +86,8 @@ def describe_finding(path: str, line: int, kind: str) -> str:
 def _leads_out(tree: Tree, path: str) -> bool:
     if not stat.S_ISLNK(tree.entries[path].st_mode):
         return False
-    target = os.path.realpath(os.path.join(tree.top, path))
+    try:
+        target = os.path.realpath(os.path.join(tree.top, path))
+    except OSError:  # it is gone by now
+        return False
     return not (target == tree.top or target.startswith(tree.top.rstrip("/") + "/"))
