@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .errors import BatchError, InvalidSubmissionError
 from .models import CaptureFrom, SubmissionState
@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jupyter ai-batch", description="Run notebooks as batch jobs and bring their files home."
     )
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_submit(commands)
     _add_list(commands)
@@ -236,10 +236,14 @@ def parse_assignments(words: Sequence[str]) -> dict[str, str]:
     return {name.strip(): value for name, _, value in pairs}
 
 
-def _version() -> str:
-    from . import __version__
+class _Version(argparse.Action):
+    """As argparse's own, but the version is looked up only for those who ask."""
 
-    return str(__version__)
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from . import __version__
+
+        sys.stdout.write(f"{__version__}\n")
+        parser.exit()
 
 
 # --- what the service starts --------------------------------------------------------------------------------------

@@ -130,6 +130,7 @@ class _Attempt:
         """The layers of the last capture, where both trees are as they were."""
         if self.base is not None or (work := find_unchanged_work(trees, self.index, self.gone)) is None:
             return None
+        self.store.has_blob(work.layers[-1].digest)  # so that a registry is connected while the scout is still out
         environment = find_unchanged_environment(trees, self.index, self.gone)
         return Made(environment=environment, work=work) if environment is not None else None
 

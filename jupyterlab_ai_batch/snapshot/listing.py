@@ -9,11 +9,12 @@ import hashlib
 import marshal
 import os
 import stat
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from operator import attrgetter
 
 from .tarstream import WHITEOUT
 
+_BATCH = 1024
 _TYPE_MASK = 0o170000
 _KEPT = frozenset({stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR})
 _signature = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
@@ -35,19 +36,52 @@ def list_everything(
         OSError: ``top`` cannot be listed, or reading a directory failed.
     """
     entries: dict[str, os.stat_result] = {}
+    for listed in list_by_directory(top, never=never, hollow=hollow):
+        entries.update(listed)
+        if on_tick is not None:
+            on_tick()
+    return entries
+
+
+def list_by_directory(
+    top: str, *, never: Collection[str], hollow: Collection[str]
+) -> Iterator[dict[str, os.stat_result]]:
+    """As ``list_everything``: each directory with what it holds but for directories, which come by themselves."""
     never, hollow = frozenset(never), frozenset(hollow)
     waiting = [(top, os.lstat(top))]
     os.close(_open_directory(top))
     while waiting:
         directory, found = waiting.pop()
-        if directory in never:
-            continue
-        entries[directory[1:]] = found
-        if directory not in hollow:
-            waiting += _list_into(entries, directory)
-        if on_tick is not None:
-            on_tick()
-    return entries
+        if directory not in never:
+            listed = {directory[1:]: found}
+            if directory not in hollow:
+                waiting += _list_into(listed, directory)
+            yield listed
+
+
+class Sealer:
+    """Makes the seal of entries that come in portions: the same for all portions, another for another order."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._paths: list[str] = []
+        self._signatures: list[tuple[int, ...]] = []
+
+    def add(self, entries: Mapping[str, os.stat_result]) -> None:
+        self._paths += entries
+        self._signatures += map(_signature, entries.values())
+        while len(self._paths) >= _BATCH:
+            self._seal_batch()
+
+    def seal(self) -> bytes:
+        """The seal; nothing can be added any more."""
+        self._seal_batch()
+        return self._digest.digest()
+
+    def _seal_batch(self) -> None:
+        self._digest.update("\0".join(self._paths[:_BATCH]).encode("utf-8", "surrogateescape"))
+        self._digest.update(marshal.dumps(self._signatures[:_BATCH], 2))  # version 2: equal values, equal bytes
+        del self._paths[:_BATCH], self._signatures[:_BATCH]
 
 
 def seal_of(entries: Mapping[str, os.stat_result]) -> bytes:
@@ -55,9 +89,9 @@ def seal_of(entries: Mapping[str, os.stat_result]) -> bytes:
 
     Trees with equal entries in another order may have another seal; to compare them entry by entry is right, too.
     """
-    digest = hashlib.sha256("\0".join(entries).encode("utf-8", "surrogateescape"))
-    digest.update(marshal.dumps(list(map(_signature, entries.values())), 2))  # version 2: equal values, equal bytes
-    return digest.digest()
+    sealer = Sealer()
+    sealer.add(entries)
+    return sealer.seal()
 
 
 def _list_into(entries: dict[str, os.stat_result], directory: str) -> list[tuple[str, os.stat_result]]:

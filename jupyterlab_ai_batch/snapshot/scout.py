@@ -6,13 +6,14 @@ What is sent out first is a guess: what the last capture walked. ``Scout.seal`` 
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import time_ns
 
-from .listing import list_everything, seal_of
+from .listing import Sealer, list_by_directory
 
 _ANSWER_BYTES = 64
 
@@ -29,12 +30,24 @@ class Walk:
     def of(cls, roots: Sequence[str], never: Sequence[str], hollow: Sequence[str]) -> Walk:
         return cls(tuple(roots), tuple(sorted(never)), tuple(sorted(hollow)))
 
-    def list_all(self) -> dict[str, os.stat_result]:
-        """Raises OSError as ``list_everything`` does."""
-        entries: dict[str, os.stat_result] = {}
+    def seal(self) -> bytes:
+        """The seal of what is there. Entries are not kept: that alone would take a quarter of the time.
+
+        Raises:
+            OSError: as ``list_everything``.
+        """
+        sealer = Sealer()
+        hollow = {path[1:] for path in self.hollow}
+        seen: set[str] = set()
         for root in self.roots:
-            entries.update(list_everything(root, never=self.never, hollow={*self.hollow} - {root}))
-        return entries
+            for listed in list_by_directory(root, never=self.never, hollow={*self.hollow} - {root}):
+                directory = next(iter(listed))
+                if directory in hollow:  # a root inside of another one is met twice
+                    if directory in seen:
+                        del listed[directory]
+                    seen.add(directory)
+                sealer.add(listed)
+        return sealer.seal()
 
 
 class Scout:
@@ -79,7 +92,8 @@ class Scout:
 def _walk_and_exit(walk: Walk, answer: int) -> None:
     status = 1
     try:
-        os.write(answer, seal_of(walk.list_all()))
+        gc.disable()
+        os.write(answer, walk.seal())
         status = 0
     finally:
         os._exit(status)

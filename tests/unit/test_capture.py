@@ -8,8 +8,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ from jupyterlab_ai_batch.errors import (
 from jupyterlab_ai_batch.models import CaptureFrom
 from jupyterlab_ai_batch.oci.manifest import LayerRole
 from jupyterlab_ai_batch.oci.work_index import read_work_index
-from jupyterlab_ai_batch.snapshot import restore
+from jupyterlab_ai_batch.snapshot import making, restore
 from jupyterlab_ai_batch.snapshot.reading import FileReader
 
 
@@ -210,25 +210,19 @@ def test_an_unreadable_file_is_named_with_a_hint(world, monkeypatch):
     assert ".batchignore" in caught.value.hint
 
 
-def test_a_file_that_never_holds_still_is_named(world):
+def test_a_file_that_never_holds_still_is_named(world, monkeypatch):
     """A file that is rewritten all the time is named; or left out, and said so."""
     busy = world.home / "busy.log"
     busy.write_bytes(b"0" * 4000)
-    stop = threading.Event()
 
-    def scribble() -> None:
-        while not stop.is_set():
-            busy.write_bytes(os.urandom(4000))
+    def scribble(_seconds: float) -> None:
+        busy.write_bytes(os.urandom(4000))
 
-    writer = threading.Thread(target=scribble)
-    writer.start()
-    try:
-        with pytest.raises(FileUnstableError) as caught:
-            world.capture()
-        summary = world.capture(on_unstable="exclude")
-    finally:
-        stop.set()
-        writer.join()
+    monkeypatch.setattr(making, "FileReader", partial(FileReader, pause=scribble))
+    with pytest.raises(FileUnstableError) as caught:
+        world.capture()
+    busy.write_bytes(b"1" * 4000)
+    summary = world.capture(on_unstable="exclude")
     assert caught.value.details["paths"] == [str(busy)]
     assert any("busy.log" in warning for warning in summary.warnings)
     assert not (world.restore(summary.digest) / "busy.log").exists()

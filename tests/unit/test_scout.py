@@ -3,10 +3,11 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from snapshot_world import World
+from snapshot_world import World, make_environment
 
 from jupyterlab_ai_batch.models import CaptureFrom
 from jupyterlab_ai_batch.snapshot.listing import seal_of
@@ -27,6 +28,18 @@ def roots(tmp_path):
     world = World(tmp_path)
     (world.prefix / "lib/.wh.x").touch()
     return resolve_roots(world.request(), CaptureFrom.ROOT)
+
+
+def test_a_scout_sees_roots_inside_of_roots_once(tmp_path):
+    """A prefix in a prefix is an entry of the outer one, and has its own."""
+    world = World(tmp_path)
+    inner = world.prefix / "inner"
+    make_environment(inner)
+    request = world.request()
+    environment = replace(request.environment, prefixes=(world.prefix, inner))
+    roots = resolve_roots(replace(request, environment=environment), CaptureFrom.ROOT)
+    assert len(roots.prefixes) == 2
+    assert _send(roots.environment_walk)[1] == seal_of(walk_environment(roots))
 
 
 def _send(walk) -> tuple:
