@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -26,13 +27,15 @@ from random import Random
 from typing import Any
 
 from jupyterlab_ai_batch.errors import BatchError, NotebookInvalidError, StorageError, StorageFullError
-from jupyterlab_ai_batch.models import CaptureRequest, EnvironmentDescription, SnapshotSummary
+from jupyterlab_ai_batch.models import CaptureFrom, CaptureRequest, EnvironmentDescription, SnapshotSummary
 from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.snapshot import making
 from jupyterlab_ai_batch.snapshot.capture import capture
 from jupyterlab_ai_batch.snapshot.index import SignatureIndex
 from jupyterlab_ai_batch.snapshot.reading import FileReader
 from jupyterlab_ai_batch.snapshot.restore import restore_work
+from jupyterlab_ai_batch.snapshot.roots import resolve_roots
+from jupyterlab_ai_batch.snapshot.scout import Scout
 
 from .checker import Snapshot, ViolationError, Window, check_store
 from .edits import Editor
@@ -158,7 +161,9 @@ class Schedule:
         prepare, faults = self._choose_limit()
         exclude = self._random.random() < 0.3
         store = FaultyStore(self._store(), self._points)
-        outcome = self._in_child(lambda: self._capture(tag, store, faults, exclude=exclude), prepare)
+        scouted = self._random.random() < 0.3
+        action = partial(self._capture, tag, store, faults, exclude=exclude, scouted=scouted)
+        outcome = self._in_child(action, prepare)
         self._windows.setdefault(tag, []).append(self._window(first, outcome))
         for other in self._others:
             self._windows[other] = [Window(first, self._history.now)]
@@ -166,9 +171,15 @@ class Schedule:
         self._editor.settle(skip=1000)
         self.log.append(f"capture {tag}: {outcome.word}")
 
-    def _capture(self, tag: str, store: Any, faults: list[Fault], *, exclude: bool = False) -> Outcome:
+    def _capture(
+        self, tag: str, store: Any, faults: list[Fault], *, exclude: bool = False, scouted: bool = False
+    ) -> Outcome:
         try:
-            with self._points.armed(faults), SignatureIndex(self._data / "index.db") as index:
+            with (
+                self._scout() if scouted else nullcontext() as scout,
+                self._points.armed(faults),
+                SignatureIndex(self._data / "index.db") as index,
+            ):
                 summary = capture(
                     self._request(),
                     store=store,
@@ -177,12 +188,19 @@ class Schedule:
                     progress=lambda _: self._points.reach(PORT),
                     clock=self._clock,
                     on_unstable="exclude" if exclude else "fail",
+                    scout=scout,
                 )
         except BatchError as exc:
             return Outcome(exc.code)
         except KeyboardInterrupt:
             return Outcome("cancelled")
         return Outcome(_SUCCEEDED, self._left_out(summary))
+
+    def _scout(self) -> Scout:
+        """Another process looks at the environment while this one captures, or dies."""
+        walk = resolve_roots(self._request(), CaptureFrom.ROOT).environment_walk
+        assert walk is not None
+        return Scout(walk)
 
     def _left_out(self, summary: SnapshotSummary) -> tuple[str, ...]:
         text = " ".join(summary.warnings)
