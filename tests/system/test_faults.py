@@ -3,8 +3,10 @@
 ``tests/faults`` has the checker that proves it, and the faults.
 """
 
+import contextlib
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -16,9 +18,11 @@ from jupyterlab_ai_batch.errors import BatchError
 from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.oci.transport_settings import RetryPolicy
 from jupyterlab_ai_batch.snapshot.restore import restore_work
+from tests.faults.checker import check_lists, read_snapshot
 from tests.faults.described import small_home, version_of
 from tests.programs import program
 from tests.registries import RegistryServer, Wire, open_registry
+from tests.system.conftest import WAIT_S, cell
 from tests.system.test_disks import NAMESPACE, can_mount
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +95,35 @@ def capture_and_check(home, store, tag):
 def test_kills_of_captures_into_a_registry(tmp_path, server):
     """The same with a registry at the other end."""
     finish([start("tests.faults.killing", tmp_path / "world", "--kills", KILLS, "--registry", server.host)])
+
+
+def test_ends_of_the_command(user, server):
+    """Killed, terminated and interrupted at random moments, as users start it; then it succeeds."""
+    chance = random.Random(6)  # noqa: S311 - not for secrets
+    user.write_notebook("n.ipynb", cell("1"))
+
+    def push(tag):
+        return user.start("snapshot", "n.ipynb", "--to", f"{server.host}/team/work:{tag}")
+
+    usual_s = 2.0
+    for number in range(12):
+        content = chance.randbytes(2 * MIB)
+        (user.home / f"f{number}").write_bytes(content)
+        child = push("ended")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(chance.uniform(0, usual_s))
+        child.send_signal(chance.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)))
+        child.communicate(timeout=WAIT_S)
+        began = time.monotonic()
+        with push("whole") as child:
+            said = child.communicate(timeout=WAIT_S)
+        usual_s = time.monotonic() - began
+        assert child.returncode == 0, said
+        with open_registry(server.host) as store:
+            found = {tag: read_snapshot(store, digest) for tag, digest in store.tags()}
+        for snapshot in found.values():
+            check_lists(snapshot)
+        assert found["whole"].work[f"{user.home}/f{number}"][3] == content
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
