@@ -24,7 +24,7 @@ from jupyterlab_ai_batch.oci.port import BlobStore
 from .described import DescribedHome, small_home
 
 _PATIENCE_S = 60.0
-_UNKILLED_SHARE = 0.2
+_UNKILLED_SHARE = 0.1
 _KEPT_TAGS = 4
 
 
@@ -117,7 +117,7 @@ class Rounds:
             if not self._pause[0]:
                 name = self._random.choice(self._home.names)
                 self._home.write(name, in_place=self._random.random() < 0.5)
-            time.sleep(0.002)
+            time.sleep(0.01)
 
     def _fork(self, action: Callable[[], object]) -> int:
         sys.stdout.flush()
