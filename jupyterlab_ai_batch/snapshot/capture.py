@@ -36,6 +36,8 @@ from .walk import Tree
 
 OnUnstable = Literal["fail", "exclude"]
 
+MAX_ATTEMPTS = 3
+
 _NAMED_FILES = 10
 
 
@@ -69,12 +71,14 @@ def capture(
     """
     gone: set[str] = set()
     reporter = Reporter(progress)
+    attempts = 0
     while True:
+        attempts += 1
         attempt = _Attempt(request, store, index, reporter, clock, base, on_unstable, scout, frozenset(gone))
         try:
             return attempt.run(tag, program)
         except BlobMissingError as exc:
-            if gone.issuperset(exc.digests):
+            if attempts == MAX_ATTEMPTS:
                 raise
             gone.update(exc.digests)
 

@@ -83,6 +83,8 @@ def _settle(
     """Entries that are known to be unchanged, after reading the suspect ones; others move to ``changed``."""
     files = dict(comparison.same)
     bench.reporter.expect(sum(entries[path].st_size for path in comparison.suspect))
+    for path in comparison.suspect:
+        bench.reader.glance(f"/{path}", entries[path])
     readings = bench.hash_files({path: f"/{path}" for path in comparison.suspect})
     for path in comparison.suspect:
         reading, old = readings.get(path), known.files[path]
@@ -144,6 +146,9 @@ class _Builder:
         self.bench.reporter.expect(sum(self.entries[path].st_size for name in missing for path in members[name]))
         layers: dict[str, PendingLayer] = {}
         for name in missing:
+            for path in members[name]:
+                if stat.S_ISREG(self.entries[path].st_mode):
+                    self.bench.reader.glance(f"/{path}", self.entries[path])
             layers[name] = self.bench.press_layer(LayerRole.ENVIRONMENT, name, partial(self._fill, name, members[name]))
             if self.bench.is_checkpoint():
                 self._note_progress(layers, kept)

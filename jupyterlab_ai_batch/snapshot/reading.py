@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -56,6 +56,16 @@ class Reading:
     data: bytes | None = None
 
 
+_Times = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Glance:
+    digest: bytes
+    times: _Times
+    at: float
+
+
 class FileReader:
     """Reads files; ``now_ns`` is the system's clock, in the unit of ``st_mtime_ns``."""
 
@@ -63,6 +73,20 @@ class FileReader:
         self.now_ns = now_ns
         self.pause = pause
         self._settled_ns = 0
+        self._glances: dict[str, _Glance] = {}
+
+    def glance(self, path: str, found: os.stat_result) -> None:
+        """Have a first look at a file that is young, so that ``read`` or ``hash`` later need not wait for a second.
+
+        Args:
+            found: What it was like when it was walked.
+        """
+        if found.st_size > SMALL_BYTES or not self._is_racy(found):
+            return
+        with suppress(VanishedFileError, FileUnreadableError, SnapshotError):  # said when it is read
+            before, digest, after = _between_stats(path, _hash)
+            if _times(before) == _times(after):
+                self._glances[path] = _Glance(digest, _times(before), time.monotonic())
 
     def read(self, path: str, *, accept: Callable[[bytes], bool] | None = None) -> Reading:
         """A whole file of at most ``SMALL_BYTES``, or of a little more if it grew since it was measured.
@@ -73,7 +97,7 @@ class FileReader:
         Raises:
             UnstableFileError, VanishedFileError, FileUnreadableError
         """
-        previous = None
+        previous = self._recall(path)
         for pause_s in _PAUSES_S:
             if pause_s:
                 self.pause(pause_s)
@@ -118,7 +142,7 @@ class FileReader:
         Raises:
             UnstableFileError, VanishedFileError, FileUnreadableError
         """
-        previous = None
+        previous = self._recall(path)
         for pause_s in _PAUSES_S:
             if pause_s:
                 self.pause(pause_s)
@@ -136,6 +160,16 @@ class FileReader:
         of the reading leaves no trace: 60 s for mtime cover both. Only linking and the like move ctime alone.
         """
         return found.st_mtime_ns < started_ns - _UNVERIFIED_NS and found.st_ctime_ns < started_ns - _RACY_NS
+
+    def _recall(self, path: str) -> tuple[bytes, _Times] | None:
+        """What the first look gave, once it is long enough ago."""
+        glance = self._glances.pop(path, None)
+        if glance is None:
+            return None
+        wait_s = glance.at + _PAUSES_S[1] - time.monotonic()
+        if wait_s > 0:
+            self.pause(wait_s)
+        return glance.digest, glance.times
 
     def _is_racy(self, found: os.stat_result) -> bool:
         if found.st_mtime_ns <= self._settled_ns:  # what was old enough once stays so
@@ -215,7 +249,7 @@ def _hash(fd: int, size: int) -> bytes:
     return sha256.digest()
 
 
-def _times(found: os.stat_result) -> tuple[int, int, int]:
+def _times(found: os.stat_result) -> _Times:
     return (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 

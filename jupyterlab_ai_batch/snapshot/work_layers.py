@@ -147,6 +147,8 @@ class _WorkCapture:
         """Read what is suspect; returns the paths that a new layer must hold."""
         changed = set(comparison.changed)
         paths = {path: self._absolute(path) for path in comparison.suspect}
+        for path, absolute in paths.items():
+            self.bench.reader.glance(absolute, self.entries[path])
         self.bench.reporter.expect(sum(self.entries[path].st_size for path in paths))
         readings = self.bench.hash_files(paths)
         self.files = dict(comparison.same)
@@ -308,6 +310,9 @@ class _WorkCapture:
             hidden: What lower layers have: nothing of it may show through where a path turns out to be gone.
         """
         self.bench.reporter.expect(self._size(paths))
+        for path in paths:
+            if self._is_file(path) and path not in self.databases:
+                self.bench.reader.glance(self._readable(path), self.entries[path])
         return self.bench.press_layer(LayerRole.WORK, name, partial(self._fill, paths, whiteouts, hidden))
 
     def _fill(self, paths: Sequence[str], whiteouts: Sequence[str], hidden: Collection[str], writer: TarWriter) -> None:
@@ -380,15 +385,13 @@ class _WorkCapture:
         return (now.inode, now.size, now.mtime_ns) == (captured.inode, captured.size, captured.mtime_ns)
 
     def _add_file(self, path: str, found: os.stat_result, writer: TarWriter) -> IndexedFile:
-        absolute = self._absolute(path)
+        readable = self._readable(path)
         if found.st_size > SMALL_BYTES and path not in self.accept:
             reading = self.bench.reader.stream(
-                absolute, lambda now: writer.add(self._header(path, now, FILE, size=now.st_size)), writer.write
+                readable, lambda now: writer.add(self._header(path, now, FILE, size=now.st_size)), writer.write
             )
         else:
-            reading = self.bench.reader.read(
-                os.path.realpath(absolute) if path in self.accept else absolute, accept=self.accept.get(path)
-            )
+            reading = self.bench.reader.read(readable, accept=self.accept.get(path))
             data = reading.data or b""
             writer.add(self._header(path, reading.found, FILE, size=len(data)))
             writer.write(data)
@@ -435,6 +438,10 @@ class _WorkCapture:
             gid=found.st_gid,
             target=target,
         )
+
+    def _readable(self, path: str) -> str:
+        """Where a file's content is: of the notebook alone a link is followed."""
+        return os.path.realpath(self._absolute(path)) if path in self.accept else self._absolute(path)
 
     def _absolute(self, path: str) -> str:
         return os.path.join(self.work_root, path) if path else self.work_root

@@ -29,7 +29,7 @@ from jupyterlab_ai_batch.models import CaptureFrom
 from jupyterlab_ai_batch.oci.manifest import LayerRole
 from jupyterlab_ai_batch.oci.work_index import read_work_index
 from jupyterlab_ai_batch.snapshot import making, restore
-from jupyterlab_ai_batch.snapshot.reading import FileReader
+from jupyterlab_ai_batch.snapshot.reading import FileReader, VanishedFileError
 
 
 @pytest.fixture
@@ -226,6 +226,37 @@ def test_a_file_that_never_holds_still_is_named(world, monkeypatch):
     assert caught.value.details["paths"] == [str(busy)]
     assert any("busy.log" in warning for warning in summary.warnings)
     assert not (world.restore(summary.digest) / "busy.log").exists()
+
+
+def test_young_files_are_waited_for_together(world, monkeypatch):
+    """Each is read twice, some time apart, but many of them take no longer than one."""
+    for number in range(50):
+        (world.home / f"young-{number}").write_text(str(number))
+        (world.prefix / f"lib/young-{number}").write_text(str(number))
+    waited = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        time.sleep(seconds)
+
+    monkeypatch.setattr(making, "FileReader", partial(FileReader, pause=wait))
+    digest = world.capture().digest
+    assert describe_tree(world.restore(digest)) == describe_tree(world.home)
+    assert len(waited) < 20
+
+
+def test_a_young_file_that_changes_after_the_first_look_is_read_as_it_is(world):
+    """What was seen first is only compared with, never captured."""
+    young = world.home / "young"
+    young.write_text("before")
+    reader = FileReader(pause=lambda _seconds: None)
+    reader.glance(str(young), young.stat())
+    young.write_text("behind")
+    assert reader.read(str(young)).data == b"behind"
+    reader.glance(str(young), young.stat())
+    young.unlink()
+    with pytest.raises(VanishedFileError):
+        reader.read(str(young))
 
 
 def test_a_large_file_that_changes_while_streamed_is_read_again(tmp_path):
