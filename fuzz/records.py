@@ -57,7 +57,7 @@ def pack(kind: int, content: bytes) -> bytes:
     return gzip.compress(content, compresslevel=1) if kind in (WORK, ENVIRONMENT) else content
 
 
-def check(path: str, size: int, mtime_ns: int) -> None:
+def check(path: str, size: int, mtime_ns: int = 0) -> None:
     """What the parsers let through can be used."""
     assert not {"", ".", ".."} & set(path.split("/"))
     assert size >= 0
@@ -118,7 +118,7 @@ def fuzz_records(data: bytes) -> None:
         else:
             listed = edited_list(environment, provider) if kind == EDITED_ENVIRONMENT else pack(kind, content)
             for found in read_environment_index(listed):
-                check(found.path, found.size, found.mtime_ns)
+                check(found.path, found.size)
     except SnapshotCorruptError:
         pass
 
