@@ -19,6 +19,7 @@ from ..models import CaptureProgress, CaptureRequest, SnapshotSummary
 from ..oci.base_image import BaseImage, ComposedImage, compose
 from ..oci.manifest import Program, SnapshotContent, SnapshotImage
 from ..oci.port import MANIFEST_MEDIA_TYPE, BlobStore
+from .captured import CapturedWork, work_key
 from .index import SignatureIndex
 from .progress import Reporter
 from .reading import unreadable
@@ -103,6 +104,8 @@ class _Attempt:
         roots, tree = choose_work_tree(self.request, on_tick=self.reporter.tick)
         _check_tree(self.request, roots, tree)
         trees = CapturedTrees(roots, *split_reserved_names(tree.entries), self.reporter.tick, self.scout)
+        if self.scout is not None:
+            self._greet_store(roots)
         made = self._find_unchanged(trees) or self._make(trees, began)
         self.reporter.begin("finish")
         image = SnapshotImage(content=_content(self.request, roots, base=made.base), layers=made.layers)
@@ -130,11 +133,16 @@ class _Attempt:
             return began
         return min(began, datetime.fromtimestamp(self.scout.started_ns / 10**9, tz=began.tzinfo))
 
+    def _greet_store(self, roots: CaptureRoots) -> None:
+        """Have a registry connected when it is needed, as long as the scout is still out; any question will do."""
+        known = CapturedWork.from_state(self.index.load_seal(work_key(roots.work_root)).state)
+        if known is not None:
+            self.store.has_blob(known.layers[-1].digest)
+
     def _find_unchanged(self, trees: CapturedTrees) -> Made | None:
         """The layers of the last capture, where both trees are as they were."""
         if self.base is not None or (work := find_unchanged_work(trees, self.index, self.gone)) is None:
             return None
-        self.store.has_blob(work.layers[-1].digest)  # so that a registry is connected while the scout is still out
         environment = find_unchanged_environment(trees, self.index, self.gone)
         return Made(environment=environment, work=work) if environment is not None else None
 

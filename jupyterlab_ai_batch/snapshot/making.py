@@ -60,8 +60,9 @@ def make_layers(
     """
     with Press(store, on_wait=reporter.tick, on_bytes=reporter.wrote) as press:
         bench = Workbench(store, FileReader(now_ns=now_ns), reporter, press, started_ns=started_ns, gone=gone)
+        work = _make_work(bench, index, trees, accept) if trees.scout is not None else None
         environment, changes = _make_environment(bench, index, trees, base, container_started_at)
-        work = _make_work(bench, index, trees, accept)
+        work = work or _make_work(bench, index, trees, accept)
         _check_unstable(bench, on_unstable)
         hidden = removed_layers(bench, changes.removed)
     return Made(

@@ -21,6 +21,7 @@ class CapturedTrees:
     Attributes:
         work: The work tree: relative path to lstat; the top has the path ``""``.
         reserved: What is left out of it, because a layer cannot hold such names.
+        scout: Perhaps still out to look at the environment.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class CapturedTrees:
         self.work = work
         self.reserved = reserved
         self._on_tick = on_tick
-        self._scout = scout
+        self.scout = scout
 
     @cached_property
     def work_seal(self) -> bytes:
@@ -49,7 +50,7 @@ class CapturedTrees:
     @cached_property
     def environment_seal(self) -> bytes:
         walk = self.roots.environment_walk
-        seen = self._scout.seal(walk) if self._scout is not None and walk is not None else None
+        seen = self.scout.seal(walk) if self.scout is not None and walk is not None else None
         return seen or seal_of(self.environment)
 
 
