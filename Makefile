@@ -60,9 +60,10 @@ bench-scale: setup ## measure snapshots of up to a million files (about 10 minut
 FUZZ_SECONDS ?= 300
 fuzz: setup ## try to break what reads stored Snapshots, five minutes for each harness
 	@.venv/bin/pip install --quiet "atheris>=3"
-	@for harness in layers tars records references; do \
-		echo "$$harness" && .venv/bin/python fuzz/$$harness.py -max_total_time=$(FUZZ_SECONDS) \
-			-artifact_prefix=fuzz/ -print_final_stats=1 || exit 1; done
+	@scratch=$$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	for harness in layers tars records references; do \
+		echo "$$harness" && TMPDIR="$$scratch" .venv/bin/python fuzz/$$harness.py \
+			-max_total_time=$(FUZZ_SECONDS) -artifact_prefix=fuzz/ -print_final_stats=1 || exit 1; done
 
 dist: setup ## sdist, and a wheel from it, in dist/
 	@$(VENV_PYTHON) tools/check_wheel.py --keep dist
