@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import re
 import sys
@@ -210,6 +211,14 @@ def _add_snapshot(commands: Any) -> None:
         metavar="REFERENCE",
         help="with --to: the image to put it on, named alike; only what differs from it is captured",
     )
+    parser.add_argument(
+        "--mount-from",
+        action="append",
+        default=[],
+        metavar="REPOSITORY",
+        help="with --to: a repository of the same registry that may have some layers already, like your group's; may be"
+        " repeated",
+    )
     _add_capture(parser)
 
 
@@ -259,6 +268,7 @@ def _run_hidden(arguments: Sequence[str]) -> int:
     try:
         if options.command == "carry":
             os.nice(5)
+            gc.disable()  # as in pushing: a record for each file, none in a cycle
             return EXIT_OK if compose.run_carry(options.data_dir, options.id, options.lock_fd) else EXIT_FAILED
         if options.command == "worker":
             return compose.run_worker(options.data_dir)

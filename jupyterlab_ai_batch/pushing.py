@@ -6,6 +6,7 @@ imported late, and a scout (see there) is out while it is.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
@@ -46,6 +48,7 @@ def run_snapshot_to(options: Namespace, *, environ: Mapping[str, str]) -> int:
         BatchError: whatever is in the way; nothing is named in the target then.
     """
     signal.signal(signal.SIGTERM, _end)  # temporary files go, as after Ctrl-C
+    gc.disable()  # a record for each file, none in a cycle: looking for some among millions takes longer than the rest
     notebook = choose_notebook(Path.cwd() / options.path)
     root_dir = choose_root(notebook, options.root)
     traits = read_traits()
@@ -134,7 +137,7 @@ def _capture(
     from .snapshot.capture import capture
     from .snapshot.index import SignatureIndex
 
-    with _opened_store(options.reference, environ) as (store, name, target):
+    with _opened_store(options.reference, environ, options.mount_from) as (store, name, target):
         if target.startswith("sha256:"):
             raise InvalidSubmissionError("An image gets its digest when it is pushed.", hint="Name a tag instead.")
         # One for each target: what it says about layers holds for one store only.
@@ -163,7 +166,9 @@ def _bring_base(reference: str, store: BlobStore, environ: Mapping[str, str]) ->
 
 
 @contextmanager
-def _opened_store(reference: str, environ: Mapping[str, str]) -> Iterator[tuple[BlobStore, str, str]]:
+def _opened_store(
+    reference: str, environ: Mapping[str, str], mount_from: Sequence[str] = ()
+) -> Iterator[tuple[BlobStore, str, str]]:
     """(store, its name, tag or digest)."""
     if _is_directory(reference):
         from .oci.layout import ImageLayout
@@ -175,7 +180,9 @@ def _opened_store(reference: str, environ: Mapping[str, str]) -> Iterator[tuple[
     from .oci.registry import RegistrySettings, connect
 
     parsed = parse_reference(reference)
-    with connect(parsed, RegistrySettings.of_user(environ, home=Path.home())) as registry:
+    neighbours = tuple(parse_reference(f"{parsed.host}/{name}").repository for name in mount_from)
+    settings = replace(RegistrySettings.of_user(environ, home=Path.home()), mount_from=neighbours)
+    with connect(parsed, settings) as registry:
         yield registry, f"{parsed.host}/{parsed.repository}", parsed.target
 
 

@@ -14,6 +14,8 @@ from snapshot_world import NOTEBOOK, OLD_S, describe_tree
 from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.oci.manifest import LayerRole
 from jupyterlab_ai_batch.snapshot import restore
+from tests.programs import program
+from tests.registries import RegistryServer
 
 
 class Person:
@@ -129,6 +131,24 @@ def test_an_image_can_be_put_on_a_base(person):
     assert [layer.digest for layer in image.with_role(LayerRole.BASE)] == [layer.digest for layer in layers]
     assert image.content.base is None  # a kernelspec that was written since: nothing in it is the base's for certain
     assert person.snapshot("--base", str(base))["digest"] == answer["digest"]
+
+
+def test_layers_are_taken_over_from_a_neighbour(person, tmp_path):
+    """A second repository of the registry gets the layers of the first without sending them."""
+    program("docker-registry")
+    with RegistryServer(tmp_path / "registry") as registry:
+
+        def push(repository, *options):
+            done = person.run("--to", f"{registry.host}/{repository}:1", "--json", *options)
+            assert done.returncode == 0, done.stderr
+            return json.loads(done.stdout)
+
+        first = push("ada/snapshots")
+        second = push("bob/snapshots", "--mount-from", "nobody/here", "--mount-from", "ada/snapshots")
+        assert second["digest"] == first["digest"]
+        assert (first["sent_bytes"] > 0, second["sent_bytes"]) == (True, 0)
+        refused = person.run("--to", f"{registry.host}/bob/snapshots:2", "--mount-from", "No Name")
+        assert (refused.returncode, refused.stderr.partition(":")[0]) == (1, "invalid_submission")
 
 
 @pytest.mark.parametrize(
