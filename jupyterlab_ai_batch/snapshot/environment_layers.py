@@ -217,7 +217,7 @@ class _Builder:
     def _add_file(self, layer: str, path: str, found: os.stat_result, writer: TarWriter) -> IndexedFile:
         pyc_mtime, stored_sha256 = -1, ""
         if found.st_size > SMALL_BYTES:
-            reading = self.bench.reader.stream(f"/{path}", partial(_start, path, writer), writer.write)
+            reading = self.bench.reader.stream(f"/{path}", partial(_start, path, writer), writer.fill)
         else:
             reading = self.bench.reader.read(f"/{path}")
             content = reading.data or b""

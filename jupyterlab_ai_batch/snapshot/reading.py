@@ -112,25 +112,32 @@ class FileReader:
             previous = (digest, _times(before))
         raise UnstableFileError(path)
 
-    def stream(self, path: str, start: Callable[[os.stat_result], None], write: Callable[[bytes], None]) -> Reading:
-        """A file of any size in chunks, its fstat first; ``write`` gets exactly ``st_size`` bytes.
+    def stream(
+        self,
+        path: str,
+        start: Callable[[os.stat_result], None],
+        fill: Callable[[Callable[[memoryview], int]], None],
+    ) -> Reading:
+        """A file of any size in pieces, its fstat first; ``fill`` (see TarWriter) asks for exactly ``st_size`` bytes.
 
         Raises:
-            TornStreamError: what was written is not one moment's content.
-            VanishedFileError, FileUnreadableError: nothing was written.
+            TornStreamError: what was read is not one moment's content.
+            VanishedFileError, FileUnreadableError: nothing was read.
         """
         with _opened(path) as (fd, before):
             expected = _hash(fd, before.st_size) if self._is_racy(before) else None
             os.lseek(fd, 0, os.SEEK_SET)
-            start(before)
-            sha256, left = hashlib.sha256(), before.st_size
-            while left:
-                chunk = os.read(fd, min(CHUNK_BYTES, left))
-                if not chunk:
+            sha256 = hashlib.sha256()
+
+            def read_into(piece: memoryview) -> int:
+                count = os.readv(fd, [piece])
+                if not count:
                     raise TornStreamError(path)
-                sha256.update(chunk)
-                write(chunk)
-                left -= len(chunk)
+                sha256.update(piece[:count])
+                return count
+
+            start(before)
+            fill(read_into)
             digest = sha256.digest()
             if _times(before) != _times(os.fstat(fd)) or expected not in (None, digest):
                 raise TornStreamError(path)

@@ -23,6 +23,7 @@ _MAX_OCTAL_7 = 8**7
 _NAME_BYTES = 100
 _PREFIX_BYTES = 155
 ZEROS = bytes(BLOCK)
+_PIECE_BYTES = 256 << 10  # what is hashed right after it was read is still in the cache
 _NO_TARGET = bytes(_NAME_BYTES)
 _NO_PREFIX = bytes(_PREFIX_BYTES + 12)
 MAGIC = b"ustar\x0000".ljust(72, b"\0") + b"0000000\x000000000\0"
@@ -83,6 +84,22 @@ class TarWriter:
         if not self._left and self._pad:
             self._append(ZEROS[: self._pad])
 
+    def fill(self, read_into: Callable[[memoryview], int]) -> None:
+        """Have the present entry's content read straight to where it is going.
+
+        Args:
+            read_into: Fills a part of what it is given, of at most 256 KiB; returns how much, and more than nothing.
+        """
+        while self._left:
+            end = min(self._used + min(self._left, _PIECE_BYTES), self._chunk_bytes)
+            count = read_into(self._view[self._used : end])
+            self._left -= count
+            self._used += count
+            if self._used == self._chunk_bytes:
+                self._next_chunk()
+        if self._pad:
+            self._append(ZEROS[: self._pad])
+
     def close(self) -> None:
         """Write the end mark and what is left."""
         if self._left:
@@ -106,10 +123,13 @@ class TarWriter:
             self._used += len(part)
             data = data[len(part) :]
             if self._used == self._chunk_bytes:
-                self._sink(self._chunk)
-                self._chunk = self._new_chunk(self._chunk_bytes)
-                self._view = memoryview(self._chunk)
-                self._used = 0
+                self._next_chunk()
+
+    def _next_chunk(self) -> None:
+        self._sink(self._chunk)
+        self._chunk = self._new_chunk(self._chunk_bytes)
+        self._view = memoryview(self._chunk)
+        self._used = 0
 
 
 def encode_header(header: TarHeader) -> bytes:

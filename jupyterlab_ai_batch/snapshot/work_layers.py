@@ -388,7 +388,7 @@ class _WorkCapture:
         readable = self._readable(path)
         if found.st_size > SMALL_BYTES and path not in self.accept:
             reading = self.bench.reader.stream(
-                readable, lambda now: writer.add(self._header(path, now, FILE, size=now.st_size)), writer.write
+                readable, lambda now: writer.add(self._header(path, now, FILE, size=now.st_size)), writer.fill
             )
         else:
             reading = self.bench.reader.read(readable, accept=self.accept.get(path))
