@@ -29,11 +29,13 @@ class Subject:
         user: Whose: each has a home, caches and (ours) a repository of one's own.
         work: A folder with a notebook.
         environment: The prefix of the notebook's kernel.
+        neighbour: Another user, whose repository may be read; "" for nobody.
     """
 
     user: str
     work: Path
     environment: Path
+    neighbour: str = ""
 
 
 class Tool(Protocol):
@@ -81,8 +83,9 @@ class Ours:
         self._count += 1
         repository, tag = f"{subject.user}/snapshots", f"snapshot-{self._count}"
         self.reference = f"{self.registry.address}/{repository}:{tag}"
+        mounting = ["--mount-from", f"{subject.neighbour}/snapshots"] if subject.neighbour else []
         before = self.registry.received_bytes()
-        run = self._run(subject, "--to", self.reference)
+        run = self._run(subject, "--to", self.reference, *mounting)
         self.uploads = self.registry.take_uploads(repository, tag)
         self.received_bytes = self.registry.received_bytes() - before
         return run

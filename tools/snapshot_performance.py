@@ -123,9 +123,10 @@ def upload_section(figures: dict[str, Any]) -> str:
         "from another repository of its own, is not sent. Layers are those of the environment and of the work tree; "
         "where the environment is the subject, its own only: the one notebook beside it is among the other blobs, as "
         "are the list of the work tree's files and the image's config.\n\n"
-        "The second user has a home, a signature index and a repository of their own, and installed the "
-        "same packages separately at the same path: mtimes and bytecode headers differ. For the last line every file "
-        "of the environment got a new ctime, as from an installer that links its cache's files once more.\n\n"
+        "The second user has a home, a signature index and a repository of their own, may read the first user's "
+        "(`--mount-from`), and installed the same packages separately at the same path: mtimes and bytecode headers "
+        "differ. For the last line every file of the environment got a new ctime, as from an installer that links its "
+        "cache's files once more.\n\n"
         f"{table(head, rows)}"
     )
 
