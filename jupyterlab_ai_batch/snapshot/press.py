@@ -19,7 +19,7 @@ from ..oci.port import BlobStore, BlobWriter
 from .codec import MEMBER_BYTES, compress_member
 
 THREADS = 2
-CHUNKS_IN_FLIGHT = 6
+CHUNKS_IN_FLIGHT = 4
 
 _WAIT_S = 0.1
 
