@@ -47,6 +47,7 @@ _SECRET_PATHS = frozenset(
         ".local/share/jupyter/runtime", ".password-store", ".mozilla", ".jupyter", ".Xauthority",
     }
 )  # fmt: skip
+_LAST_PARTS = frozenset(rule.rpartition("/")[2] for rule in (*_DIRECTORIES, *_SECRET_PATHS))
 _SECRET_NAMES = re.compile(
     r"(?P<env>\.env(\..*)?)|(?P<pem>.*\.pem)|(?P<key>.*\.key)|(?P<id>id_[^.]*(\.pub)?)|(?P<kdbx>.*\.kdbx)"
     r"|(?P<history>\..*_history)|(?P<krb>krb5cc_.*)|(?P<x509>x509up_.*)"
@@ -181,7 +182,7 @@ def _default_secret(path: str, name: str) -> Ignored | None:
     for tail in _tails(path, name):
         if tail in _SECRET_PATHS:
             return Ignored(tail, secret=True)
-    if _IPYTHON.fullmatch(path):
+    if ".ipython/" in path and _IPYTHON.fullmatch(path):
         return Ignored(f".ipython/profile_*/{name}", secret=True)
     match = _SECRET_NAMES.fullmatch(name)
     if match is None:
@@ -193,7 +194,9 @@ def _default_secret(path: str, name: str) -> Ignored | None:
 
 
 def _tails(path: str, name: str) -> tuple[str, ...]:
-    """The last one, two, three and four parts of ``path``, as far as it has them."""
+    """The last one, two, three and four parts of ``path``, as far as it has them; none when no rule ends so."""
+    if name not in _LAST_PARTS:
+        return ()
     if len(path) == len(name):
         return (name,)
     parts = path.rsplit("/", 4)[-4:]
