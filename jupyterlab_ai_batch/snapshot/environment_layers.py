@@ -31,7 +31,7 @@ from .layers import (
     single_file_layer,
 )
 from .listing import seal_of
-from .reading import SMALL_BYTES, TornStreamError, UnstableFileError, VanishedFileError
+from .reading import SMALL_BYTES, TornStreamError, UnstableFileError, VanishedFileError, read_link
 from .roots import CaptureRoots
 from .tarstream import DIRECTORY, FILE, SYMLINK, TarHeader, TarWriter
 
@@ -280,10 +280,7 @@ def with_pyc_time(content: bytes, mtime_s: int) -> bytes:
 
 
 def _add_link(layer: str, path: str, found: os.stat_result, writer: TarWriter) -> IndexedFile:
-    try:
-        target = os.readlink(f"/{path}")
-    except OSError as exc:
-        raise VanishedFileError(path) from exc
+    target = read_link(f"/{path}")
     writer.add(_header(path, found, SYMLINK, target=target))
     return record(found, hashlib.sha256(os.fsencode(target)).digest(), target=target, layer=layer)
 

@@ -260,6 +260,21 @@ def _times(found: os.stat_result) -> _Times:
     return (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
+def read_link(path: str) -> str:
+    """The target of a symlink.
+
+    Raises:
+        VanishedFileError: it is gone, or no symlink any more.
+        SnapshotError
+    """
+    try:
+        return os.readlink(path)
+    except OSError as exc:
+        if exc.errno in GONE or exc.errno == errno.EINVAL:
+            raise VanishedFileError(path) from exc
+        raise reading_failed(path, exc) from exc
+
+
 def reading_failed(path: str, cause: OSError) -> SnapshotError:
     return SnapshotError(
         f"Reading the file {path} failed: {cause.strerror}.",

@@ -22,7 +22,17 @@ from .captured import decode_layer, decode_layers, encode_layer, may_exist, work
 from .index import IndexedFile, SignatureIndex, TreeRecord
 from .layers import Comparison, PendingLayer, Workbench, compare, record, seal_if_proven
 from .listing import seal_of
-from .reading import MAX_READS, SMALL_BYTES, Reading, TornStreamError, UnstableFileError, VanishedFileError
+from .reading import (
+    GONE,
+    MAX_READS,
+    SMALL_BYTES,
+    Reading,
+    TornStreamError,
+    UnstableFileError,
+    VanishedFileError,
+    read_link,
+    reading_failed,
+)
 from .secrets import find_secrets, is_scanned
 from .sqlite_backup import back_up, find_live_databases
 from .summary import findings_of
@@ -355,8 +365,10 @@ class _WorkCapture:
     def _look(self, path: str) -> os.stat_result | None:
         try:
             found = os.lstat(self._absolute(path))
-        except OSError:
-            return None
+        except OSError as exc:
+            if exc.errno in GONE:
+                return None
+            raise reading_failed(self._absolute(path), exc) from exc
         return found if stat.S_IFMT(found.st_mode) in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK) else None
 
     def _add(self, path: str, writer: TarWriter, emitted: Collection[str]) -> IndexedFile | None:
@@ -412,10 +424,7 @@ class _WorkCapture:
         return record(found, sha256.digest(), verified=False)._replace(size=size)
 
     def _add_symlink(self, path: str, found: os.stat_result, writer: TarWriter) -> IndexedFile:
-        try:
-            target = os.readlink(self._absolute(path))
-        except OSError as exc:
-            raise VanishedFileError(path) from exc
+        target = read_link(self._absolute(path))
         writer.add(self._header(path, found, SYMLINK, target=target))
         return record(found, hashlib.sha256(os.fsencode(target)).digest(), target=target)
 
