@@ -120,16 +120,27 @@ class Points:
 
     def _wrapped(self, real: Callable[..., Any], kind: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            self.reach(kind, arguments[0])
+            if self._armed and (kind == WRITE or self._is_captured(arguments[0])):
+                self.reach(kind, arguments[0])
             return real(*arguments, **options)
 
         return call
 
+    def _is_captured(self, place: Any) -> bool:
+        """Whether a path, or what a descriptor is open for, is among the files that are captured."""
+        if isinstance(place, int):
+            with self.paused():
+                try:
+                    place = os.readlink(f"/proc/self/fd/{place}")  # noqa: PTH115 - it may be no path
+                except OSError:
+                    return False
+        return os.fsdecode(place).startswith(self._reads)
+
     def _read(self, fd: int, size: int) -> bytes:
         """A read in two parts, where a fault wants to happen between them: writers are not held up by readers."""
-        splits = (
-            self._armed and size > 1 and any(f.splits_reads and f.at == 1 and READ in f.where for f in self._faults)
-        )
+        if not self._armed or not self._is_captured(fd):
+            return self._real_read(fd, size)
+        splits = size > 1 and any(f.splits_reads and f.at == 1 and READ in f.where for f in self._faults)
         if not splits:
             self.reach(READ, fd)
             return self._real_read(fd, size)
