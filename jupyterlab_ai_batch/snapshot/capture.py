@@ -58,6 +58,7 @@ def capture(
     """Freeze what ``request`` names and name it ``tag``.
 
     Args:
+        index: Of this store alone: what it knows of layers holds for no other.
         base: An image to put the Snapshot on; ``store`` has its layers (see ``copy_base``). What the environment has in
             common with it is not captured again.
         program: What a container of the Snapshot starts.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -61,7 +62,10 @@ class Scout:
         self._walk = walk
         self.started_ns = time_ns()
         self._answer, answer = os.pipe()
-        self._pid = os.fork()
+        try:
+            self._pid = os.fork()
+        except OSError:  # too many processes: the capture walks itself
+            self._pid = -1
         if not self._pid:
             _walk_and_exit(walk, answer)
         os.close(answer)
@@ -70,8 +74,10 @@ class Scout:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Wait for its end, which comes soon."""
+        """Call it back, wherever it is."""
         if self._answer >= 0:
+            if self._pid > 0:
+                os.kill(self._pid, signal.SIGKILL)
             self._read()
 
     def seal(self, walk: Walk) -> bytes | None:
@@ -84,8 +90,9 @@ class Scout:
         answer = os.read(self._answer, _ANSWER_BYTES)
         os.close(self._answer)
         self._answer = -1
-        with suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
+        if self._pid > 0:
+            with suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
         return answer
 
 

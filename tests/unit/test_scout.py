@@ -22,6 +22,23 @@ with Scout(walk) as scout:
     print(repr((other, scout.seal(walk), scout.seal(walk))))
 """
 
+_UNASKED = """
+import errno, os
+from jupyterlab_ai_batch.snapshot.scout import Scout, Walk
+walk = Walk(("/",), (), ())
+with Scout(walk):
+    pass
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print(0)
+def fork():
+    raise OSError(errno.EAGAIN, "no")
+os.fork = fork
+with Scout(walk) as scout:
+    print(scout.seal(walk))
+"""
+
 
 @pytest.fixture
 def roots(tmp_path):
@@ -58,6 +75,12 @@ def test_a_scout_that_cannot_walk_says_nothing(roots, tmp_path):
     walk = roots.environment_walk
     missing = type(walk).of((str(tmp_path / "none"),), (), ())
     assert _send(missing) == (None, None, None)
+
+
+def test_a_scout_that_nobody_asks_is_called_back():
+    """It does not outlive the command that sent it, and a machine without a process to spare is no error."""
+    done = subprocess.run([sys.executable, "-c", _UNASKED], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "None"]
 
 
 def test_ignore_rules_keep_the_scout_at_home(tmp_path):
