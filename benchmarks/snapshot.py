@@ -14,13 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -28,9 +26,10 @@ from typing import Any
 import snapshot_imports
 import snapshot_trees
 from machine import describe_machine
-from processes import Run, describe_run
+from processes import describe_run
 from programs import PACKAGES, program_version, require
 from servers import MeasurementError
+from snapshot_samples import Samples, summarise
 from snapshot_tools import TOOLS, Ours, Subject, Tool, make_tools
 from snapshot_trees import Trees
 
@@ -42,35 +41,8 @@ NEEDS = {
     "changed20": "env_work_first",
     "ctime_only": "env_work_first",
 }
-RATIO_LIMITS = {"unchanged": 0.15, "changed20": 0.20, "env_first": 0.55, "env_work_first": 0.60}
-# Cases whose subject is the environment: the folder beside it holds one notebook, which has a layer of its own.
-ENVIRONMENT_ROLES = ("environment", "environment-index")
-LAYER_ROLES = (*ENVIRONMENT_ROLES, "work", "base")
-UPLOAD_ROLES = {"env_first": ENVIRONMENT_ROLES, "second_user": ENVIRONMENT_ROLES}
-UPLOAD_LIMITS = {"second_user": 0, "ctime_only": 0}
 PEAK_RSS_LIMIT = 200_000_000
 IMPORT_LIMIT = 1.1
-
-
-@dataclass(slots=True)
-class Samples:
-    """What was measured of one case, in the order of the rounds."""
-
-    runs: dict[str, list[Run]] = field(default_factory=dict)
-    uploads: list[dict[str, int]] = field(default_factory=list)
-    received_bytes: list[int] = field(default_factory=list)
-    stored_bytes: dict[str, int] = field(default_factory=dict)
-
-    def add(self, tool: Tool, run: Run) -> None:
-        self.runs.setdefault(tool.name, []).append(run)
-        self.stored_bytes[tool.name] = tool.stored_bytes()
-        if isinstance(tool, Ours):
-            self.uploads.append(dict(tool.uploads))
-            self.received_bytes.append(tool.received_bytes)
-
-    def median_s(self, name: str) -> float | None:
-        runs = self.runs.get(name)
-        return round(statistics.median(run.seconds for run in runs), 3) if runs else None
 
 
 class Benchmark:
@@ -92,7 +64,8 @@ class Benchmark:
         snapshot_trees.rewrite_small(self._trees.work, 20, seed=snapshot_trees.WORK_SEED)
         changed_at = time.time()
         snapshot_trees.read_through(self._trees.environment, self._trees.other, self._trees.work)
-        snapshot_trees.settle(changed_at)
+        if "env_work_first" in self._steps:
+            snapshot_trees.settle(changed_at)
         self._begin("env_work_first")
         self._measure("env_work_first", self._work)
         self._measure("unchanged", self._work)
@@ -134,32 +107,6 @@ class Benchmark:
             print(f"  {case} {tool.name}: {describe_run(run)}", flush=True)
             if case in self.samples:
                 self.samples[case].add(tool, run)
-
-
-def summarise(case: str, samples: Samples) -> dict[str, Any]:
-    """One case: medians, the largest memory of ours, what it uploaded, and what is behind these figures."""
-    ours, rivals = samples.median_s("ours"), [samples.median_s(name) for name in TOOLS if name != "ours"]
-    fastest = min((seconds for seconds in rivals if seconds is not None), default=None)
-    roles = UPLOAD_ROLES.get(case, LAYER_ROLES)
-    layers = [sum(uploads.get(role, 0) for role in roles) for uploads in samples.uploads]
-    return {
-        **{f"{name}_s": samples.median_s(name) for name in TOOLS},
-        "uploaded_layer_bytes": statistics.median_high(layers) if layers else None,
-        "peak_rss_bytes": max((run.peak_rss_bytes for run in samples.runs.get("ours", ())), default=None),
-        "ratio": round(ours / fastest, 3) if ours and fastest else None,
-        "ratio_limit": RATIO_LIMITS.get(case),
-        "uploaded_limit_bytes": UPLOAD_LIMITS.get(case),
-        "uploaded_roles": list(roles),
-        "uploads_by_role": samples.uploads[-1] if samples.uploads else {},
-        "registry_received_bytes": statistics.median_high(samples.received_bytes) if samples.received_bytes else None,
-        "stored_bytes": samples.stored_bytes,
-        "samples": {
-            **{f"{name}_s": [round(run.seconds, 4) for run in runs] for name, runs in samples.runs.items()},
-            **{f"{name}_cpu_s": [round(run.cpu_seconds, 4) for run in runs] for name, runs in samples.runs.items()},
-            **{f"{name}_rss_bytes": [run.peak_rss_bytes for run in runs] for name, runs in samples.runs.items()},
-            "uploaded_layer_bytes": layers,
-        },
-    }
 
 
 def measure_cold(trees: Trees, tools: Sequence[Tool], runs: int) -> dict[str, Any]:

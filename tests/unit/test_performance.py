@@ -30,6 +30,7 @@ def case(*, ratio_limit=None, uploaded_limit=None):
         "uploaded_layer_bytes": 0,
         "peak_rss_bytes": 199_000_000,
         "ratio": 0.1,
+        "ratio_packing": 0.1,
         "ratio_limit": ratio_limit,
         "uploaded_limit_bytes": uploaded_limit,
         "uploads_by_role": {"other": 300},
