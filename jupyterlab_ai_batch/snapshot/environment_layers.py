@@ -11,6 +11,7 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,7 @@ MTIME_NS = MTIME_S * 10**9
 PYC_TIME_MASK = 0xFFFFFFFF
 
 _PYC_HEADER_BYTES = 16
+_HASH_LATER_BYTES = 64 << 10  # from here on another thread's hashing is worth its asking
 _PYC_TIME = slice(8, 12)
 
 
@@ -115,6 +117,7 @@ class _Builder:
     entries: Mapping[str, os.stat_result]
     files: dict[str, IndexedFile]
     unreadable: list[str] = field(default_factory=list)
+    hashing: list[tuple[str, Future[bytes]]] = field(default_factory=list)
 
     def build(self, comparison: Comparison, roots: CaptureRoots) -> CapturedEnvironment:
         groups = self._groups(roots)
@@ -185,6 +188,7 @@ class _Builder:
         return stale
 
     def _fill(self, name: str, members: list[str], writer: TarWriter) -> None:
+        self.hashing.clear()
         for path in members:
             try:
                 entry = self._add(name, path, self.entries[path], writer)
@@ -203,6 +207,9 @@ class _Builder:
                 self.files.pop(path, None)
             else:
                 self.files[path] = entry
+        while self.hashing:
+            path, digest = self.hashing.pop()
+            self.files[path] = self.files[path]._replace(sha256=digest.result())
 
     def _add(self, layer: str, path: str, found: os.stat_result, writer: TarWriter) -> IndexedFile | None:
         if self.bench.unstable and f"/{path}" in self.bench.unstable:
@@ -219,8 +226,10 @@ class _Builder:
         if found.st_size > SMALL_BYTES:
             reading = self.bench.reader.stream(f"/{path}", partial(_start, path, writer), writer.fill)
         else:
-            reading = self.bench.reader.read(f"/{path}")
+            reading = self.bench.reader.read(f"/{path}", hash_later=found.st_size >= _HASH_LATER_BYTES)
             content = reading.data or b""
+            if not reading.sha256:
+                self.hashing.append((path, self.bench.press.hash(content)))
             if path.endswith(".pyc"):
                 content, pyc_mtime = normalise_pyc(content, self.entries.get(source_of(path)))
                 stored_sha256 = hashlib.sha256(content).hexdigest() if pyc_mtime >= 0 else ""
@@ -229,8 +238,14 @@ class _Builder:
         found = reading.found
         self.bench.reporter.read(found.st_size)
         verified = self.bench.reader.is_verified(found, self.bench.started_ns)
-        entry = record(found, reading.sha256, layer=layer, pyc_mtime=pyc_mtime, verified=verified)
-        return entry._replace(stored_sha256=stored_sha256) if stored_sha256 else entry
+        return record(
+            found,
+            reading.sha256,
+            layer=layer,
+            pyc_mtime=pyc_mtime,
+            stored_sha256=stored_sha256,
+            verified=verified,
+        )
 
     def _press_index(self) -> PendingLayer:
         entries = (list_entry(path, entry) for path, entry in sorted(self.files.items()) if entry.layer)

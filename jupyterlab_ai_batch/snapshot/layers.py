@@ -156,6 +156,7 @@ def record(
     link: str = "",
     layer: str = "",
     pyc_mtime: int = -1,
+    stored_sha256: str = "",
     verified: bool = True,
 ) -> IndexedFile:
     """The index's entry for something just read."""
@@ -174,6 +175,7 @@ def record(
         layer,
         pyc_mtime,
         int(verified),
+        stored_sha256=stored_sha256,
     )
 
 

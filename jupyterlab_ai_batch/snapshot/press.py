@@ -80,6 +80,10 @@ class Press:
             self.on_wait()
         return pressed.result()
 
+    def hash(self, content: bytes) -> Future[bytes]:
+        """The SHA-256 of something that is fed right afterwards: so only so much of it is in memory."""
+        return self.compressors.submit(_sha256, content)
+
     def new_chunk(self, size: int) -> bytearray:
         """Memory for the next chunk, used before where possible; its content is of no meaning."""
         try:
@@ -90,6 +94,10 @@ class Press:
     def reuse(self, chunk: bytearray | memoryview) -> None:
         if isinstance(chunk, bytearray) and len(chunk) == MEMBER_BYTES:
             self._free.append(chunk)
+
+
+def _sha256(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
 
 
 class PressedStream:
