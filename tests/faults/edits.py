@@ -46,7 +46,7 @@ class Editor:
         self._write_notebook()
         for _ in range(self._random.randint(2, 8)):
             self._create(self._home)
-        for edit in self._random.choices((self._link, self._write_through_memory if self.may_map else self._link), k=2):
+        for edit in [self._link] + [self._write_through_memory] * 6 * self.may_map:
             with suppress(OSError):
                 edit()
         self._history.record()
@@ -58,14 +58,15 @@ class Editor:
             edit()
         self._history.record()
 
-    def edit_this(self, place: str | int | None) -> None:
+    def edit_this(self, place: str | int | None, *, in_place: bool = False) -> None:
         """An edit of the very file that is being captured: a path or a descriptor."""
         path = _path_of(place)
         if path is None or self._home not in path.parents or path == self._notebook or not _is_regular(path):
             self.edit()
             return
         edits = [self._rewrite_in_place, self._rewrite_keeping_times, self._append, self._truncate]
-        edits += [self._write_slowly, self._rewrite_by_rename, self._replace_by_symlink, self._replace_by_directory]
+        if not in_place:
+            edits += [self._write_slowly, self._rewrite_by_rename, self._replace_by_symlink, self._replace_by_directory]
         if self.may_map and str(path.stat().st_ino) in self._maps:
             edits = [self._write_through_memory]
         self._chosen = path

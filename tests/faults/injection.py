@@ -1,7 +1,8 @@
 """Points inside a capture at which something may happen: calls to the system on its files, calls of its store.
 
-``read`` points touch the captured files, ``write`` points our own data, ``port`` points are calls of the store, and at
-``pause`` points a capture waits. Only at a write point a lock may be held; elsewhere another capture may run.
+``read`` points touch the captured files, ``within`` points are in the middle of reading a piece of one, ``write``
+points touch our own data, ``port`` points are calls of the store, and at ``pause`` points a capture waits. Only at a
+write point a lock may be held; elsewhere another capture may run.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import Any
 
 from jupyterlab_ai_batch.oci.port import BlobStore
 
-READ, WRITE, PORT, PAUSE = "read", "write", "port", "pause"
+READ, WITHIN, WRITE, PORT, PAUSE = "read", "within", "write", "port", "pause"
 CALLS = frozenset({READ, WRITE, PORT})
 UNLOCKED = frozenset({READ, PORT, PAUSE})
 EVERYWHERE = CALLS | UNLOCKED
+_KINDS = EVERYWHERE | {WITHIN}
 
 _AUDITED = frozenset(
     {
@@ -43,7 +45,6 @@ class Fault:
     at: int
     where: frozenset[str]
     happen: Callable[[str], None]
-    splits_reads: bool = False
 
 
 class Points:
@@ -74,7 +75,7 @@ class Points:
     def armed(self, faults: list[Fault]) -> Iterator[None]:
         """Within it, points are counted and faults happen."""
         before = self._faults, self.counted, self._armed
-        self._faults, self.counted, self._armed = faults, dict.fromkeys(EVERYWHERE, 0), True
+        self._faults, self.counted, self._armed = faults, dict.fromkeys(_KINDS, 0), True
         try:
             yield
         finally:
@@ -137,18 +138,17 @@ class Points:
         return os.fsdecode(place).startswith(self._reads)
 
     def _read(self, fd: int, size: int) -> bytes:
-        """A read in two parts, where a fault wants to happen between them: writers are not held up by readers."""
+        """A read in two parts, where something is to happen between them: writers are not held up by readers."""
         if not self._armed or not self._is_captured(fd):
             return self._real_read(fd, size)
-        splits = size > 1 and any(f.splits_reads and f.at == 1 and READ in f.where for f in self._faults)
-        if not splits:
-            self.reach(READ, fd)
-            return self._real_read(fd, size)
-        with self.paused():
-            found = os.fstat(fd).st_size
-        first = self._real_read(fd, max(min(size, found) // 2, 1))
         self.reach(READ, fd)
-        return first + self._real_read(fd, size - len(first)) if first else first
+        first = b""
+        if any(fault.at == 1 and WITHIN in fault.where for fault in self._faults):
+            with self.paused():
+                half = min(size, os.fstat(fd).st_size) // 2
+            first = self._real_read(fd, half)
+        self.reach(WITHIN, fd)
+        return first + self._real_read(fd, size - len(first))
 
 
 class FaultyStore:

@@ -40,7 +40,7 @@ from jupyterlab_ai_batch.snapshot.scout import Scout
 from .checker import Snapshot, ViolationError, Window, check_store
 from .edits import Editor
 from .history import ABSENT, History
-from .injection import CALLS, EVERYWHERE, PAUSE, PORT, READ, UNLOCKED, WRITE, Fault, FaultyStore, Points
+from .injection import CALLS, EVERYWHERE, PAUSE, PORT, READ, UNLOCKED, WITHIN, WRITE, Fault, FaultyStore, Points
 
 HUNG_S = 60
 AGED_S = 3 * 3600
@@ -112,7 +112,7 @@ class Schedule:
         self._copies: list[bytes] = []
         self._windows: dict[str, list[Window]] = {}
         self._others: list[str] = []
-        self._typical = {READ: 100, WRITE: 60, PORT: 40, PAUSE: 10}
+        self._typical = {READ: 100, WITHIN: 20, WRITE: 60, PORT: 40, PAUSE: 10}
         self._make_places()
         self._history = History(self._home, self._prefix)
         site = self._prefix / "lib/python3.11/site-packages"
@@ -256,14 +256,21 @@ class Schedule:
 
     def _choose_faults(self) -> list[Fault]:
         makers = [self._kill, self._full, self._broken, self._cancel, self._change, self._change_this]
-        makers += [self._change_within_read, self._other_capture, self._collect_garbage, self._tamper, self._jump]
+        makers += [
+            self._change_within_read,
+            self._change_within_read,
+            self._other_capture,
+            self._collect_garbage,
+            self._tamper,
+            self._jump,
+        ]
         makers += [self._kill, self._change, self._change_this, self._change_this]  # more often than the others
         return [self._random.choice(makers)() for _ in range(self._random.choice((1, 1, 2, 3)))]
 
-    def _fault(self, name: str, where: frozenset[str], happen: Callable[[str], None], *, splits: bool = False) -> Fault:
+    def _fault(self, name: str, where: frozenset[str], happen: Callable[[str], None]) -> Fault:
         at = self._random.randint(1, max(sum(self._typical[kind] for kind in where), 2))
         self.log.append(f"fault {name} at {at} of {sorted(where)}")
-        return Fault(at, where, happen, splits_reads=splits)
+        return Fault(at, where, happen)
 
     def _kill(self) -> Fault:
         return self._fault("kill", EVERYWHERE, lambda _: os.kill(os.getpid(), signal.SIGKILL))
@@ -285,9 +292,9 @@ class Schedule:
         return self._fault("change this", frozenset({READ}), partial(_edit_place, self._editor, self._points))
 
     def _change_within_read(self) -> Fault:
-        """Within a single read of it."""
-        edit = partial(_edit_place, self._editor, self._points)
-        return self._fault("change within", frozenset({READ}), edit, splits=True)
+        """Within a single read of it, and in place: else the reader has another file than the writer."""
+        edit = partial(_edit_place, self._editor, self._points, in_place=True)
+        return self._fault("change within", frozenset({WITHIN}), edit)
 
     def _other_capture(self) -> Fault:
         """Another capture of the same home, from its beginning to its end."""
@@ -440,8 +447,8 @@ def _fail(number: int, kind: str) -> None:
     raise StorageFullError("no space") if number == errno.ENOSPC else StorageError("broken")
 
 
-def _edit_place(editor: Editor, points: Points, _kind: str) -> None:
-    editor.edit_this(points.place)
+def _edit_place(editor: Editor, points: Points, _kind: str, *, in_place: bool = False) -> None:
+    editor.edit_this(points.place, in_place=in_place)
 
 
 def _interrupt(_kind: str) -> None:
