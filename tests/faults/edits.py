@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
+from typing import IO
 
 from jupyterlab_ai_batch.snapshot.capture import is_notebook
 
@@ -37,6 +38,7 @@ class Editor:
         self._outside = home.parent / "outside"
         self._version = 0
         self._maps: dict[str, mmap.mmap] = {}
+        self._mapped: dict[str, IO[bytes]] = {}
         self._chosen: Path | None = None
         self.may_map = False
 
@@ -73,6 +75,13 @@ class Editor:
         with suppress(OSError):
             self._random.choice(edits)()
         self._chosen = None
+        self._history.record()
+
+    def touch_maps(self) -> None:
+        """After a fork the first write to a mapped page is seen again; let the next ones be silent."""
+        for key, pages in self._maps.items():
+            if os.fstat(self._mapped[key].fileno()).st_size >= len(pages):
+                pages[:] = pages[:]
         self._history.record()
 
     def settle(self, *, skip: int = 0) -> None:
@@ -250,8 +259,9 @@ class Editor:
             return
         key = f"{path.stat().st_ino}"
         if key not in self._maps:
-            with path.open("r+b") as stream:
-                self._maps[key] = mmap.mmap(stream.fileno(), path.stat().st_size)
+            stream = path.open("r+b")
+            self._maps[key] = mmap.mmap(stream.fileno(), path.stat().st_size)
+            self._mapped[key] = stream
         if path.stat().st_size >= len(self._maps[key]):
             self._maps[key][:] = self.content(path.name, len(self._maps[key]))
         if path.stat().st_mtime_ns < time.time_ns() - SILENT_NS:

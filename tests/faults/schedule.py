@@ -230,6 +230,7 @@ class Schedule:
         try:
             with self._journal.open("ab") as journal:
                 self._history.journal = journal
+                self._editor.touch_maps()
                 prepare()
                 try:
                     answer: Any = action()
