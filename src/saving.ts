@@ -62,7 +62,7 @@ export async function saveNotebook(
     return;
   }
   try {
-    await context.save();
+    await saveInTurn(context);
   } catch (reason) {
     throw new BatchApiError(
       trans.__('The notebook could not be saved, so nothing was submitted.'),
@@ -74,6 +74,33 @@ export async function saveNotebook(
         details: { reason: String(reason) }
       }
     );
+  }
+}
+
+/** By document: the save that is under way. */
+const savesUnderWay = new WeakMap<object, Promise<void>>();
+
+/**
+ * Two saves of one document at the same time would make JupyterLab believe that somebody else has changed the file.
+ */
+async function saveInTurn(context: NotebookPanel['context']): Promise<void> {
+  const before = savesUnderWay.get(context);
+  const saving =
+    before === undefined
+      ? context.save()
+      : before
+          .then(
+            () => context.model.dirty,
+            () => true
+          )
+          .then(isNeeded => (isNeeded ? context.save() : undefined));
+  savesUnderWay.set(context, saving);
+  try {
+    await saving;
+  } finally {
+    if (savesUnderWay.get(context) === saving) {
+      savesUnderWay.delete(context);
+    }
   }
 }
 

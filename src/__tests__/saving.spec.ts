@@ -59,6 +59,23 @@ describe('saveNotebook', () => {
     });
   });
 
+  it.each([
+    ['saves once where that is enough', false, 1],
+    ['saves again what was changed meanwhile', true, 2]
+  ])('%s, never twice at the same time', async (_, dirty, expected) => {
+    const { panel, saves } = makePanel('a.ipynb', { dirty });
+    const save = panel.context.save.bind(panel.context);
+    let running = 0;
+    panel.context.save = async () => {
+      expect(++running).toBe(1);
+      await new Promise(resolve => setTimeout(resolve));
+      await save();
+      running--;
+    };
+    await Promise.all([saveNotebook(panel, trans), saveNotebook(panel, trans)]);
+    expect(saves()).toBe(expected);
+  });
+
   it('takes a file as it is that nobody may write and nobody changed', async () => {
     const { panel, saves } = makePanel('a.ipynb', { writable: false });
     await saveNotebook(panel, trans);

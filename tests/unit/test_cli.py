@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from jupyterlab_ai_batch.cli import build_parser, parse_assignments, parse_duration
-from jupyterlab_ai_batch.locating import choose_root
 from jupyterlab_ai_batch.errors import BatchError, InvalidSubmissionError, NotebookMissingError
+from jupyterlab_ai_batch.locating import choose_root
 
 
 class Home:
