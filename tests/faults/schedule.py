@@ -351,11 +351,11 @@ class Schedule:
         return ways[number]
 
     def _jump_clock(self) -> None:
-        """Hours on, or back; where files are mapped only seconds, as the promise about them is one about seconds."""
+        """Hours on, or back. Not so where files are mapped: readers look twice only while mtimes are fresh."""
         if self._may_jump:
             self._offset_s = self._random.choice((0.0, 3.0, 100.0, 7200.0, -5.0, -7200.0))
         else:
-            self._offset_s = self._random.uniform(0, 20)
+            self._offset_s = self._random.uniform(0, 1)
 
     def _age(self) -> None:
         """Let every blob be old: what a capture needs, it must ask for."""
