@@ -171,13 +171,17 @@ class BlobMissingError(SnapshotCorruptError):
     code = "blob_missing"
     retryable = True
 
-    def __init__(self, digests: Sequence[str]) -> None:
-        super().__init__(
+    @classmethod
+    def of(cls, digests: Sequence[str]) -> BlobMissingError:
+        return cls(
             "A stored blob is missing.",
             hint="Submit the notebook again: it is captured anew.",
             details={"digests": list(digests)},
         )
-        self.digests = tuple(digests)
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        return tuple(self.details.get("digests", ()))
 
 
 class StorageError(BatchError):

@@ -78,7 +78,7 @@ class ImageLayout:
                 raw = path.open("rb", buffering=0)
         except StorageError as exc:
             if isinstance(exc.__cause__, FileNotFoundError):
-                raise BlobMissingError([digest]) from exc
+                raise BlobMissingError.of([digest]) from exc
             raise
         return cast(BinaryIO, io.BufferedReader(_VerifyingReader(raw, digest), _BUFFER_BYTES))
 
@@ -101,7 +101,7 @@ class ImageLayout:
         try:
             return self._blob_path(digest).stat().st_size
         except FileNotFoundError as exc:
-            raise BlobMissingError([digest]) from exc
+            raise BlobMissingError.of([digest]) from exc
 
     def mount_blob(self, descriptor: Descriptor, source: BlobStore) -> bool:
         """A hard link to another layout's blob, once its content is verified; False across file systems."""
@@ -131,7 +131,7 @@ class ImageLayout:
         with storage_errors(self.path), locked(self.path / "lock"):
             missing = [found.digest for found in mentioned(manifest) if not self._blob_path(found.digest).exists()]
             if missing:
-                raise BlobMissingError(missing)
+                raise BlobMissingError.of(missing)
             kept = [entry for entry in self._read_index() if _tag_of(entry) != tag]
             self._write_index([*kept, descriptor])
         return digest

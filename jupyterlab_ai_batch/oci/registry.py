@@ -218,7 +218,7 @@ class Registry:
         if answer.status == NOT_FOUND:
             answer.close()
             self._repository.present.discard(digest)
-            raise BlobMissingError([digest])
+            raise BlobMissingError.of([digest])
         if answer.status != OK and not (start and answer.status == PARTIAL):
             raise self._repository.transport.error(answer, "hand out a blob")
         return answer

@@ -92,7 +92,7 @@ class Manifests:
         sizes = dict(zip(descriptors, threads.map(ask, descriptors), strict=True))
         missing = [digest for digest, size in sizes.items() if size is None]
         if missing:
-            raise BlobMissingError(missing)
+            raise BlobMissingError.of(missing)
         if any(size not in (SIZE_UNKNOWN, descriptors[digest].size) for digest, size in sizes.items()):
             raise self._repository.transport.nonsense("it says another size of a blob than was stored")
 
@@ -132,7 +132,7 @@ class Manifests:
         named = json.dumps(details)
         missing = [digest for digest in known if digest in named] or known
         self._repository.present.difference_update(missing)
-        return BlobMissingError(missing)
+        return BlobMissingError.of(missing)
 
 
 def _nothing_named(reference: str) -> SnapshotCorruptError:

@@ -97,7 +97,7 @@ class MemoryStore:
 
     def open_blob(self, digest: str) -> BinaryIO:
         if digest not in self.blobs:
-            raise BlobMissingError([digest])
+            raise BlobMissingError.of([digest])
         return self.lies.get(digest, io.BytesIO)(self.blobs[digest])
 
     def read_blob(self, digest: str, *, limit_bytes: int) -> bytes:
