@@ -30,13 +30,11 @@ from .manifest import (
     build_manifest,
     mapping,
 )
-from .port import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, BlobStore
+from .port import DOCKER_INDEX_MEDIA_TYPE, DOCKER_MANIFEST_MEDIA_TYPE, INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, BlobStore
 
 MAX_IMAGE_LAYERS = 125  # what Docker's layer store takes
 MAX_LAYER_BYTES = 1 << 40
 
-DOCKER_MANIFEST_MEDIA_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_INDEX_MEDIA_TYPE = "application/vnd.docker.distribution.manifest.list.v2+json"
 
 _MANIFEST_TYPES = {MANIFEST_MEDIA_TYPE, DOCKER_MANIFEST_MEDIA_TYPE}
 _INDEX_TYPES = {INDEX_MEDIA_TYPE, DOCKER_INDEX_MEDIA_TYPE}

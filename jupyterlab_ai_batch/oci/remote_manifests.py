@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from ..errors import BlobMissingError, RegistryError, SnapshotCorruptError
 from .answers import ACCEPTED, CREATED, NO_CONTENT, NOT_FOUND, OK, UNSUPPORTED, Answer, Body
 from .mentions import MAX_MANIFEST_BYTES, mentioned
-from .port import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE
+from .port import DOCKER_INDEX_MEDIA_TYPE, DOCKER_MANIFEST_MEDIA_TYPE, INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE
 from .reference import is_digest, is_tag
 from .repository import SIZE_UNKNOWN, Repository
 
-_DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-_DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
-_INDEXES = frozenset({INDEX_MEDIA_TYPE, _DOCKER_INDEX})
-_MANIFESTS = (MANIFEST_MEDIA_TYPE, INDEX_MEDIA_TYPE, _DOCKER_MANIFEST, _DOCKER_INDEX)
+_INDEXES = frozenset({INDEX_MEDIA_TYPE, DOCKER_INDEX_MEDIA_TYPE})
+_MANIFESTS = (MANIFEST_MEDIA_TYPE, INDEX_MEDIA_TYPE, DOCKER_MANIFEST_MEDIA_TYPE, DOCKER_INDEX_MEDIA_TYPE)
 _UNKNOWN_BLOBS = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
 _ACCEPT = {"Accept": ", ".join(_MANIFESTS)}
 

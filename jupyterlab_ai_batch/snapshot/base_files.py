@@ -19,9 +19,9 @@ from ..oci.manifest import LAYER_MEDIA_TYPE, ZSTD_LAYER_MEDIA_TYPE, Layer
 from ..oci.port import BlobStore
 from .codec import open_decompressed
 from .index import SignatureIndex
+from .tarstream import WHITEOUT
 
 MAX_ENTRIES = 5_000_000
-WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
 
 _BLOCK = 512

@@ -94,8 +94,14 @@ def _settle(
             comparison.changed.append(path)
             continue
         verified = bench.reader.is_verified(reading.found, bench.started_ns)
-        fresh = record(reading.found, reading.sha256, layer=old.layer, pyc_mtime=old.pyc_mtime, verified=verified)
-        files[path] = fresh._replace(stored_sha256=old.stored_sha256) if old.stored_sha256 else fresh
+        files[path] = record(
+            reading.found,
+            reading.sha256,
+            layer=old.layer,
+            pyc_mtime=old.pyc_mtime,
+            stored_sha256=old.stored_sha256,
+            verified=verified,
+        )
     for path in [path for path, entry in files.items() if entry.pyc_mtime >= 0 and _is_stale(path, entry, entries)]:
         del files[path]
         comparison.changed.append(path)

@@ -13,16 +13,16 @@ from ..errors import FileUnreadableError, SnapshotError
 from .environment_index import EnvironmentEntry
 from .environment_layers import MTIME_S, list_entry, pyc_time, stored_mode, with_pyc_time
 from .index import IndexedFile
+from .layers import INODE_MASK
 from .reading import FileReader, Reading, UnstableFileError, VanishedFileError
 
-_INODE_MASK = (1 << 63) - 1
 _THREADS = 2
 
 Signature = tuple[int, int, int, int, int]  # mode, size, mtime_ns, ctime_ns, inode
 
 
 def signature_of(found: os.stat_result) -> Signature:
-    return (found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino & _INODE_MASK)
+    return (found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino & INODE_MASK)
 
 
 def current_signature(path: str) -> Signature | None:

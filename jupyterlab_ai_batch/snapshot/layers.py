@@ -22,7 +22,7 @@ from .tarstream import FILE, TarHeader, TarWriter
 
 CHECKPOINT_S = 2.0
 
-_INODE_MASK = (1 << 63) - 1
+INODE_MASK = (1 << 63) - 1
 _HASH_THREADS = 2
 _HASH_BATCH = 64
 
@@ -168,7 +168,7 @@ def record(
         size,
         found.st_mtime_ns,
         found.st_ctime_ns,
-        found.st_ino & _INODE_MASK,
+        found.st_ino & INODE_MASK,
         sha256,
         target,
         link,
@@ -187,7 +187,7 @@ def seal_if_proven(seal: bytes, entries: Mapping[str, os.stat_result], files: Ma
         known = files.get(path)
         if known is None or not known.verified or known.mtime_ns != found.st_mtime_ns:
             return b""
-        if known.ctime_ns != found.st_ctime_ns or known.inode != found.st_ino & _INODE_MASK:
+        if known.ctime_ns != found.st_ctime_ns or known.inode != found.st_ino & INODE_MASK:
             return b""
         if known.mode != found.st_mode or (known.size != found.st_size and stat.S_ISREG(found.st_mode)):
             return b""
@@ -218,7 +218,7 @@ def compare(entries: Mapping[str, os.stat_result], known: Mapping[str, IndexedFi
         old = known.get(path)
         if old is None or old.mode != found.st_mode or old.mtime_ns != found.st_mtime_ns:
             result.changed.append(path)
-        elif old.ctime_ns == found.st_ctime_ns and old.verified and old.inode == found.st_ino & _INODE_MASK:
+        elif old.ctime_ns == found.st_ctime_ns and old.verified and old.inode == found.st_ino & INODE_MASK:
             if old.size == found.st_size or not stat.S_ISREG(found.st_mode):
                 result.same[path] = old
             else:

@@ -19,11 +19,11 @@ from pathlib import Path
 from ..oci.base_image import BaseImage
 from ..oci.manifest import Layer, LayerRole
 from ..oci.port import BlobStore
-from .base_files import WHITEOUT, BaseFile, load_base_files
+from .base_files import BaseFile, load_base_files
 from .index import SignatureIndex
 from .layers import Workbench
 from .roots import CaptureRoots, is_below
-from .tarstream import FILE, TarHeader, TarWriter
+from .tarstream import FILE, WHITEOUT, TarHeader, TarWriter
 
 _NS = 10**9
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

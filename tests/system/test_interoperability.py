@@ -25,7 +25,6 @@ import pytest
 
 from jupyterlab_ai_batch.models import BaseReference, CaptureRequest, EnvironmentDescription
 from jupyterlab_ai_batch.oci.base_image import (
-    DOCKER_MANIFEST_MEDIA_TYPE,
     BaseImage,
     Platform,
     copy_base,
@@ -33,7 +32,7 @@ from jupyterlab_ai_batch.oci.base_image import (
 )
 from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.oci.manifest import CONFIG_MEDIA_TYPE, LAYER_MEDIA_TYPE, LayerRole, Program
-from jupyterlab_ai_batch.oci.port import MANIFEST_MEDIA_TYPE
+from jupyterlab_ai_batch.oci.port import DOCKER_MANIFEST_MEDIA_TYPE, MANIFEST_MEDIA_TYPE
 from jupyterlab_ai_batch.snapshot.capture import capture
 from jupyterlab_ai_batch.snapshot.environment_layers import MTIME_S
 from jupyterlab_ai_batch.snapshot.index import SignatureIndex
