@@ -11,16 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from jupyterlab_ai_batch.ledger import Ledger
-from jupyterlab_ai_batch.models import (
-    Attempt,
-    Explanation,
-    OutputsState,
-    OutputsSummary,
-    Progress,
-    Submission,
-    SubmissionState,
-)
+from jupyterlab_ai_batch.models import Attempt, Explanation, OutputsSummary, Progress, Submission
 from jupyterlab_ai_batch.queues.local.lock import worker_is_alive, worker_pid
+from jupyterlab_ai_batch.words import OutputsState, SubmissionState
 from servers import JupyterServer, MeasurementError, wait_until
 
 VENV = Path(sys.prefix)

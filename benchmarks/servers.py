@@ -54,6 +54,7 @@ def home_environment(home: Path, venv: Path, **extra: str) -> dict[str, str]:
         "IPYTHONDIR": str(home / ".ipython"),
         "JUPYTER_PLATFORM_DIRS": "0",
     }
+    merged.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages have their bytecode
     return {**merged, **extra}
 
 

@@ -63,7 +63,6 @@ class Benchmark:
         self._round = number
         snapshot_trees.rewrite_small(self._trees.work, 20, seed=snapshot_trees.WORK_SEED)
         changed_at = time.time()
-        snapshot_trees.read_through(self._trees.environment, self._trees.other, self._trees.work)
         if "env_work_first" in self._steps:
             snapshot_trees.settle(changed_at)
         self._begin("env_work_first")
@@ -102,6 +101,9 @@ class Benchmark:
             return
         first = self._round % len(self._tools)
         for tool in (*self._tools[first:], *self._tools[:first]):
+            snapshot_trees.read_through(
+                subject.environment, subject.work
+            )  # borg drops what it read from the page cache
             os.sync()  # nobody pays for writing back what another one wrote
             run = tool.snapshot(subject)
             print(f"  {case} {tool.name}: {describe_run(run)}", flush=True)

@@ -25,23 +25,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .capture_models import CaptureProgress, CaptureRequest, EnvironmentDescription, SnapshotSummary
 from .errors import BatchError, QueueError, SnapshotError
 from .explain import explain_capture_failed, explain_captured
 from .ledger import Ledger
-from .models import (
-    CaptureProgress,
-    CaptureRequest,
-    EnvironmentDescription,
-    QueueEntry,
-    RunSpec,
-    SnapshotSummary,
-    Submission,
-    SubmissionRequest,
-    SubmissionState,
-)
+from .models import QueueEntry, RunSpec, Submission, SubmissionRequest
 from .oci.storage import ensure_private_directory, replace_file, storage_errors
 from .queues.port import QueueBackend
 from .wire import WireError, dumps, loads
+from .words import SubmissionState
 
 PROGRESS_INTERVAL_S = 0.2
 HAND_OVER_TRIES = 6

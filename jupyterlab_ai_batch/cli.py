@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .errors import BatchError, InvalidSubmissionError
-from .models import CaptureFrom, SubmissionState
+from .words import CaptureFrom, SubmissionState
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 MAX_PAGE = 1000
@@ -52,6 +52,7 @@ def _run_command(options: argparse.Namespace) -> int:
 
     from . import commands
 
+    gc.enable()
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     command: Callable[[argparse.Namespace], Coroutine[Any, Any, int]] = getattr(commands, f"run_{options.command}")
     return asyncio.run(command(options))
@@ -268,8 +269,8 @@ def _run_hidden(arguments: Sequence[str]) -> int:
     try:
         if options.command == "carry":
             os.nice(5)
-            gc.disable()  # as in pushing: a record for each file, none in a cycle
             return EXIT_OK if compose.run_carry(options.data_dir, options.id, options.lock_fd) else EXIT_FAILED
+        gc.enable()
         if options.command == "worker":
             return compose.run_worker(options.data_dir)
         from .planning import answer_plan

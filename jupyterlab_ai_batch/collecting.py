@@ -17,19 +17,13 @@ from typing import BinaryIO
 from .errors import BatchError, OutputError, OutputMissingError, SubmissionStateError
 from .explain import explain_collect_failed, explain_collected
 from .ledger import Ledger
-from .models import (
-    Explanation,
-    MergeReport,
-    OutputsState,
-    OutputsSummary,
-    Submission,
-    SubmissionState,
-)
+from .models import Explanation, MergeReport, OutputsSummary, Submission
 from .oci.port import BlobStore
 from .oci.storage import ensure_private_directory, storage_errors
 from .oci.work_index import read_work_index
 from .outputs.merge import merge_outputs
 from .queues.port import QueueBackend, StoredOutputs
+from .words import OutputsState, SubmissionState
 
 LOCK_WAIT_S = 60.0
 _LOCKS = 256

@@ -21,11 +21,12 @@ from .compose import BatchConfig, build_config, build_service
 from .configuring import default_data_dir, read_traits
 from .errors import BatchError, InvalidSubmissionError
 from .locating import choose_notebook, choose_root
-from .models import CaptureFrom, LogChunk, Submission, SubmissionRequest, SubmissionState
+from .models import LogChunk, Submission, SubmissionRequest
 from .parameters import parse_values
 from .presenting_plan import format_plan
 from .service import SubmissionService
 from .wire import to_json
+from .words import CaptureFrom, SubmissionState
 
 PATIENCE_S = 10.0
 WATCH_S = 1.0

@@ -16,9 +16,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from .capture_models import CaptureProgress, EnvironmentDescription, EnvironmentView, SnapshotPlan, SnapshotSummary
 from .errors import BatchError, InvalidSubmissionError
 from .ledger import Ledger
-from .models import CaptureProgress, EnvironmentDescription, EnvironmentView, Profile, SnapshotPlan, SnapshotSummary
+from .models import Profile
 from .oci.layout import ImageLayout
 from .oci.storage import ensure_private_directory
 from .queues.local.settings import WorkerSettings, default_slots

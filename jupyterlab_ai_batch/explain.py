@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
+from .capture_models import CaptureProgress
 from .errors import BatchError
-from .models import CaptureProgress, Explanation, MergeAction, MergeReport, OutputsSummary, SubmissionState
+from .models import Explanation, MergeReport, OutputsSummary
+from .words import MergeAction, SubmissionState
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _MIN_SHARE_FOR_ESTIMATE = 0.05

@@ -24,9 +24,10 @@ from .errors import (
     StorageError,
     SubmissionNotFoundError,
 )
-from .models import Submission, SubmissionState
+from .models import Submission
 from .oci.storage import BUSY_TIMEOUT_S, retry_locked, storage_errors
 from .wire import WireError, dumps, format_time, loads
+from .words import SubmissionState
 
 SCHEMA_VERSION = 1
 MAX_PAGE = 1000

@@ -18,7 +18,8 @@ from .explain import (
     explain_unreachable,
     explain_unwritten,
 )
-from .models import Observation, OutputsState, OutputsSummary, Submission, SubmissionState
+from .models import Observation, OutputsSummary, Submission
+from .words import OutputsState, SubmissionState
 
 REFRESH_S = 15.0  # an unchanged Submission's observed_at is written again after this long
 

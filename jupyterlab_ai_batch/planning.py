@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from .capture_models import SnapshotPlan
 from .capturing import CaptureOrder
 from .errors import BatchError, SnapshotError
-from .models import SnapshotPlan
 from .wire import WireError, dumps, from_json, loads, to_json
 
 MAX_ANSWER_BYTES = 64 * 1024**2

@@ -6,19 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from .capture_models import SnapshotSummary
 from .explain import count_words, size_words
-from .models import (
-    MergeAction,
-    MergeReport,
-    OutputSet,
-    PreflightCheck,
-    Profile,
-    QueueReading,
-    SnapshotSummary,
-    Submission,
-    SubmissionState,
-)
+from .models import MergeReport, OutputSet, PreflightCheck, Profile, QueueReading, Submission
 from .wire import parse_time
+from .words import MergeAction, SubmissionState
 
 _ACTION_WORDS = {
     MergeAction.CREATED: "new",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from .capture_models import Excluded, PlannedLayer, SnapshotPlan
 from .explain import count_words, size_words
-from .models import CaptureFrom, Excluded, PlannedLayer, SnapshotPlan
 from .presenting import printable
+from .words import CaptureFrom
 
 MIN_COLUMNS = 60
 

@@ -6,7 +6,6 @@ imported late, and a scout (see there) is out while it is.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -28,7 +27,7 @@ from .snapshot.headstart import HeadStart, headstart_path, load_headstart, look_
 from .snapshot.scout import Scout
 
 if TYPE_CHECKING:
-    from .models import CaptureProgress, CaptureRequest, EnvironmentDescription, SnapshotSummary
+    from .capture_models import CaptureProgress, CaptureRequest, EnvironmentDescription, SnapshotSummary
     from .oci.base_image import BaseImage
     from .oci.port import BlobStore
 
@@ -48,7 +47,6 @@ def run_snapshot_to(options: Namespace, *, environ: Mapping[str, str]) -> int:
         BatchError: whatever is in the way; nothing is named in the target then.
     """
     signal.signal(signal.SIGTERM, _end)  # temporary files go, as after Ctrl-C
-    gc.disable()  # a record for each file, none in a cycle: looking for some among millions takes longer than the rest
     notebook = choose_notebook(Path.cwd() / options.path)
     root_dir = choose_root(notebook, options.root)
     traits = read_traits()
@@ -88,7 +86,7 @@ def _kernel_name(notebook: Path) -> str:
 
 def _describe(kernel_name: str, known: HeadStart | None) -> tuple[EnvironmentDescription, Seen | None]:
     """The kernel's environment, and from what it was found out; None when that is still changing."""
-    from .models import EnvironmentDescription
+    from .capture_models import EnvironmentDescription
     from .wire import WireError, from_json
 
     if known is not None:
@@ -109,7 +107,8 @@ def _build_request(
     data_dir: Path,
     environment: EnvironmentDescription,
 ) -> CaptureRequest:
-    from .models import CaptureFrom, CaptureRequest
+    from .capture_models import CaptureRequest
+    from .words import CaptureFrom
 
     limit, exclude = traits.get("snapshot_limit_bytes", DEFAULT_LIMIT_BYTES), traits.get("exclude", ())
     if type(limit) is not int or not isinstance(exclude, (list, tuple)) or not all(isinstance(e, str) for e in exclude):
@@ -191,9 +190,9 @@ def _remember(
 ) -> None:
     """Give the next run a head start."""
     from .errors import StorageError
-    from .models import CaptureFrom
     from .snapshot.roots import resolve_roots
     from .wire import to_json
+    from .words import CaptureFrom
 
     is_root = summary.work_root == os.path.realpath(request.root_dir)
     roots = resolve_roots(request, CaptureFrom.ROOT if is_root else CaptureFrom.FOLDER)

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .capture_models import SnapshotPlan
 from .capturing import CaptureDirectory, CaptureOrder, fail_capture
 from .collecting import Collector
 from .errors import (
@@ -28,7 +29,6 @@ from .errors import (
 from .explain import explain_cancelling, explain_capture
 from .ledger import Ledger, SubmissionPage
 from .models import (
-    FileChange,
     LogChunk,
     MergeReport,
     OutputFile,
@@ -36,10 +36,8 @@ from .models import (
     PreflightCheck,
     Profile,
     QueueReading,
-    SnapshotPlan,
     Submission,
     SubmissionRequest,
-    SubmissionState,
 )
 from .observing import mark_unwritten
 from .oci.port import BlobStore
@@ -48,6 +46,7 @@ from .queues.port import QueueBackend, StoredOutputs
 from .validation import CheckedNotebook, NotebookParameters, check_notebook, check_request
 from .watching import Watcher, capture_cancelled
 from .wire import dumps, format_time, from_json, loads
+from .words import FileChange, SubmissionState
 
 MAX_KEY_CHARS = 200
 PLANS_AT_ONCE = 2

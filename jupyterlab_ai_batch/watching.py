@@ -21,9 +21,10 @@ from .explain import (
     explain_handing_over,
 )
 from .ledger import Ledger
-from .models import Observation, QueueEntry, Submission, SubmissionState
+from .models import Observation, QueueEntry, Submission
 from .observing import apply_observation, is_same, mark_lost, mark_stale, unless_unchanged
 from .queues.port import QueueBackend
+from .words import SubmissionState
 
 CAPTURE_TICK_S = 0.25
 ACTIVE_TICK_S = 2.0

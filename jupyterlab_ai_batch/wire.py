@@ -15,9 +15,10 @@ from datetime import datetime, timezone
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .models import RunnerEvent
+if TYPE_CHECKING:
+    from .models import RunnerEvent
 
 EVENT_MARK = "\x1e"
 MAX_EVENT_CHARS = 64 * 1024
@@ -111,6 +112,8 @@ def parse_event(line: str) -> RunnerEvent | None:
     """The event in a line of the runner's stdout; None for kernel output and for anything malformed."""
     if not line.startswith(EVENT_MARK) or len(line) > MAX_EVENT_CHARS:
         return None
+    from .models import RunnerEvent  # with all that it brings; a capture only needs the rest of this module
+
     try:
         return loads(RunnerEvent, line[1:])
     except WireError:

@@ -8,16 +8,9 @@ from dataclasses import replace
 from datetime import datetime, timezone
 
 from jupyterlab_ai_batch.errors import ProfileUnknownError, QueueUnknownError, SubmissionNotFoundError
-from jupyterlab_ai_batch.models import (
-    LogChunk,
-    Observation,
-    PreflightCheck,
-    Profile,
-    QueueEntry,
-    QueueReading,
-    SubmissionState,
-)
+from jupyterlab_ai_batch.models import LogChunk, Observation, PreflightCheck, Profile, QueueEntry, QueueReading
 from jupyterlab_ai_batch.queues.port import StoredOutputs
+from jupyterlab_ai_batch.words import SubmissionState
 
 NOW = datetime(2026, 11, 20, 14, 3, 7, 250000, tzinfo=timezone.utc)
 DEFAULT_PROFILE = Profile(name="default", title="This machine", available=1)

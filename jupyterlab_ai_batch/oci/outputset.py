@@ -15,8 +15,9 @@ from itertools import chain
 from typing import Any, BinaryIO
 
 from ..errors import SnapshotCorruptError
-from ..models import FileChange, OutputFile, OutputSet
+from ..models import OutputFile, OutputSet
 from ..wire import WireError, loads, to_json
+from ..words import FileChange
 from .port import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, BlobStore
 
 OUTPUTS_TAG = "outputs"

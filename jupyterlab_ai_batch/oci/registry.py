@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -159,7 +160,8 @@ class Registry:
     def put_manifest(self, manifest: bytes, *, tag: str, media_type: str) -> str:
         self._repository.will_push()
         self._uploads.finish()
-        self._manifests.check_mentioned(manifest, media_type, self._threads)
+        if not self._manifests.has(f"sha256:{sha256(manifest).hexdigest()}"):
+            self._manifests.check_mentioned(manifest, media_type, self._threads)
         return self._manifests.put(manifest, tag, media_type)
 
     def get_manifest(self, reference: str) -> tuple[bytes, str]:

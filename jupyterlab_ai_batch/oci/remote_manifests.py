@@ -79,14 +79,18 @@ class Manifests:
         self._repository.check_claim(answer, digest)
         return digest
 
+    def has(self, digest: str) -> bool:
+        """Whether the very same manifest is there: no registry removes what a manifest that it keeps refers to."""
+        return self._size(digest) is not None
+
     def check_mentioned(self, content: bytes, media_type: str, threads: Executor) -> None:
-        """Ask for every blob (of an index: every manifest) right now; that also keeps it a while.
+        """Make sure of every blob (of an index: every manifest) just before it is named; asking also keeps it a while.
 
         Raises:
             BlobMissingError: some are not there.
         """
         descriptors = {found.digest: found for found in mentioned(content)}
-        ask = self._size if media_type in _INDEXES else self._repository.blob_size
+        ask = self._size if media_type in _INDEXES else self._repository.recent_blob_size
         sizes = dict(zip(descriptors, threads.map(ask, descriptors), strict=True))
         missing = [digest for digest, size in sizes.items() if size is None]
         if missing:

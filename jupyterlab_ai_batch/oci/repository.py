@@ -11,6 +11,7 @@ from .reference import is_digest
 from .transport import Transport
 
 SIZE_UNKNOWN = -1
+FRESH_S = 30.0  # registries keep what nothing refers to for hours before they collect it
 
 
 class Repository:
@@ -25,6 +26,7 @@ class Repository:
         self.name = name
         self.present: set[str] = set()
         self._actions = "pull"
+        self._heard: dict[str, tuple[float, int]] = {}
 
     def path(self, rest: str) -> str:
         return f"/v2/{self.name}/{rest}"
@@ -53,6 +55,12 @@ class Repository:
         check_digest(digest)
         return self.head(self.path(f"blobs/{digest}"), digest)
 
+    def recent_blob_size(self, digest: str) -> int | None:
+        """As ``blob_size``, where the registry has not just said so."""
+        heard_at, size = self._heard.get(digest, (0.0, 0))
+        is_fresh = digest in self.present and self.transport.clock() < heard_at + FRESH_S
+        return size if is_fresh else self.blob_size(digest)
+
     def head(self, path: str, digest: str, headers: Mapping[str, str] | None = None) -> int | None:
         answer = self.request("HEAD", path, headers=headers)
         answer.close()
@@ -62,8 +70,10 @@ class Repository:
         if answer.status != OK:
             raise self.transport.error(answer, "say what it has")
         self.check_claim(answer, digest)
+        size = SIZE_UNKNOWN if answer.length is None else answer.length
         self.present.add(digest)
-        return SIZE_UNKNOWN if answer.length is None else answer.length
+        self._heard[digest] = self.transport.clock(), size
+        return size
 
     def check_claim(self, answer: Answer, digest: str) -> None:
         """Refuse an answer that names its content otherwise."""

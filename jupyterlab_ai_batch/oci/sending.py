@@ -44,6 +44,7 @@ class BlobSender:
             try:
                 self._fill(session, spool)
                 self._sent.append(spool.size)
+                self._repository.blob_size(spool.digest)  # noted for the manifest, whose writing would wait for it
                 break
             except RegistryUnreachableError:
                 delay = next(delays, None)

@@ -57,7 +57,7 @@ class Transport:
             plain = Origin.of(f"http://{endpoint}").is_loopback
         self.origin = Origin.of(f"{'http' if plain else 'https'}://{endpoint}")
         self.sleep = sleep
-        self._clock = clock
+        self.clock = clock
         self._chance = chance
         self._authenticator = Authenticator(self.origin, find=find, ask=self._ask_token_service, clock=clock)
         self._connections = Connections(self.settings)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ..models import FileChange, OutputFile
+from ..models import OutputFile
 from ..oci.work_index import WorkIndexEntry
+from ..words import FileChange
 
 NOISE = frozenset(
     {

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BatchError, OutputConflictError, OutputError, StorageFullError
-from ..models import FileChange, MergeAction, MergeEntry, MergeReport, OutputFile, OutputSet
+from ..models import MergeEntry, MergeReport, OutputFile, OutputSet
 from ..oci.outputset import check_output_set
+from ..words import FileChange, MergeAction
 from .directories import HomeTree
 from .home import Content, OpenBlob, Place, content_of
 from .naming import conflict_names, executed_names

@@ -15,7 +15,7 @@ from tornado.web import HTTPError
 
 from .. import wire
 from ..errors import InvalidSubmissionError
-from ..models import SubmissionState
+from ..words import SubmissionState
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_PAGE = 1000

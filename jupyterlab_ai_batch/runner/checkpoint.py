@@ -11,12 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from ..models import FileChange, OutputFile, OutputSet, RunSpec
+from ..models import OutputFile, OutputSet, RunSpec
 from ..oci.layout import ImageLayout
 from ..oci.outputset import CHANGED_MEANWHILE, store_output_set
 from ..oci.storage import replace_file, storage_errors
 from ..oci.work_index import WorkIndexEntry, read_work_index
 from ..outputs.changes import BEING_WRITTEN, WorkTree
+from ..words import FileChange
 
 EXECUTED_NOTEBOOK = "executed.ipynb"
 SUPERSEDED_GRACE_S = 120.0

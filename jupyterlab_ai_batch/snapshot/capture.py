@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from ..capture_models import CaptureProgress, CaptureRequest, SnapshotSummary
 from ..errors import BlobMissingError, FileUnreadableError, SnapshotTooLargeError
-from ..models import CaptureProgress, CaptureRequest, SnapshotSummary
 from ..oci.base_image import BaseImage, ComposedImage, compose
 from ..oci.manifest import Program, SnapshotContent, SnapshotImage
 from ..oci.port import MANIFEST_MEDIA_TYPE, BlobStore

@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable, Collection
 from datetime import datetime
 
+from ..capture_models import CaptureRequest
 from ..errors import BlobMissingError
-from ..models import CaptureRequest
 from ..oci.base_image import compose
 from ..oci.manifest import SnapshotContent, SnapshotImage
 from ..oci.port import MANIFEST_MEDIA_TYPE, BlobStore

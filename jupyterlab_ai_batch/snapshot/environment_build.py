@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..models import EnvironmentMount, EnvironmentView
+from ..capture_models import EnvironmentMount, EnvironmentView
 from ..oci.manifest import LayerRole, SnapshotImage
 from ..oci.port import BlobStore
 from .captured import environment_key

@@ -150,9 +150,10 @@ class _Builder:
         )
 
     def _press(self, members: Mapping[str, list[str]], kept: Mapping[str, Layer]) -> dict[str, PendingLayer]:
-        """Write the layers that are not kept."""
-        missing = [name for name in members if name not in kept]
-        self.bench.reporter.expect(sum(self.entries[path].st_size for name in missing for path in members[name]))
+        """Write the layers that are not kept; large ones first, so that in the end no upload has to be waited for."""
+        sizes = {name: sum(self.entries[path].st_size for path in members[name]) for name in members.keys() - kept}
+        missing = sorted(sizes, key=lambda name: (-sizes[name], name))
+        self.bench.reporter.expect(sum(sizes.values()))
         layers: dict[str, PendingLayer] = {}
         for name in missing:
             for path in members[name]:

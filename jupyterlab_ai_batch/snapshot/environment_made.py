@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import wire
+from ..capture_models import EnvironmentView
 from ..errors import StorageError
-from ..models import EnvironmentView
 from ..oci.storage import replace_file
 from .environment_live import Signature
 

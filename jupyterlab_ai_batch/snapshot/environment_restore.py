@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..capture_models import EnvironmentView
 from ..errors import BaseImageError
-from ..models import EnvironmentView
 from ..oci.manifest import SnapshotImage
 from ..oci.port import BlobStore
 from ..oci.storage import locked, storage_errors

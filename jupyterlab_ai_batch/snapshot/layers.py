@@ -20,7 +20,7 @@ from .progress import Reporter
 from .reading import MAX_READS, FileReader, Reading, TornStreamError, UnstableFileError, VanishedFileError
 from .tarstream import FILE, TarHeader, TarWriter
 
-CHECKPOINT_S = 2.0
+CHECKPOINT_S = 5.0
 
 INODE_MASK = (1 << 63) - 1
 _HASH_THREADS = 2

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ..capture_models import CaptureRequest, Excluded, SecretFinding, SnapshotPlan
 from ..errors import FileUnreadableError, SnapshotError
-from ..models import CaptureRequest, Excluded, SecretFinding, SnapshotPlan
 from .captured import environment_key, work_key
 from .index import IndexedFile, SignatureIndex
 from .layers import Comparison, compare

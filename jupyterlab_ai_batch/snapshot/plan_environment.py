@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..models import PlannedLayer
+from ..capture_models import PlannedLayer
 from .environment_groups import assign_groups
 from .index import IndexedFile
 from .layers import Comparison

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..models import CaptureProgress
+from ..capture_models import CaptureProgress
 
 _INTERVAL_S = 0.1
 

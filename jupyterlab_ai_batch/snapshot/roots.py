@@ -11,8 +11,9 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..capture_models import CaptureRequest
 from ..errors import NotebookMissingError
-from ..models import CaptureFrom, CaptureRequest
+from ..words import CaptureFrom
 from .ignore import build_scope
 from .listing import list_everything
 from .scout import Walk

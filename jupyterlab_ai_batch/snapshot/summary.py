@@ -8,7 +8,7 @@ import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from ..models import SecretFinding
+from ..capture_models import SecretFinding
 from .index import IndexedFile
 from .tarstream import WHITEOUT
 from .walk import Tree

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from ..capture_models import Excluded
 from ..errors import FileUnreadableError
-from ..models import Excluded
 from .ignore import DEFAULT_ORIGIN, IGNORE_FILE, OTHER_ENVIRONMENT, Ignored, IgnoreScope, is_environment
 
 MAX_ENTRIES = 2_000_000

@@ -9,9 +9,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from jupyterlab_ai_batch import wire
-from jupyterlab_ai_batch.models import FileChange, OutputFile, OutputSet, Progress, RunnerEvent, RunSpec
+from jupyterlab_ai_batch.models import OutputFile, OutputSet, Progress, RunnerEvent, RunSpec
 from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.oci.outputset import store_output_set
+from jupyterlab_ai_batch.words import FileChange
 
 spec = wire.loads(RunSpec, Path(sys.argv[1]).read_bytes())
 root = Path(spec.work_root)

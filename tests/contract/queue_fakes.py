@@ -7,15 +7,10 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
+from jupyterlab_ai_batch.capture_models import EnvironmentMount, EnvironmentView
 from jupyterlab_ai_batch.errors import SnapshotCorruptError, StorageFullError
-from jupyterlab_ai_batch.models import (
-    EnvironmentMount,
-    EnvironmentView,
-    QueueEntry,
-    RunSpec,
-    Submission,
-    SubmissionState,
-)
+from jupyterlab_ai_batch.models import QueueEntry, RunSpec, Submission
+from jupyterlab_ai_batch.words import SubmissionState
 
 DIGEST = "sha256:" + "a" * 64
 CORRUPT = "sha256:" + "c" * 64

@@ -7,8 +7,8 @@ import shutil
 import pytest
 from queue_worlds import in_cell, processes_mentioning, reach
 
-from jupyterlab_ai_batch.models import SubmissionState
 from jupyterlab_ai_batch.queues.local.sandbox import probe
+from jupyterlab_ai_batch.words import SubmissionState
 
 needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 

@@ -13,8 +13,9 @@ from queue_fakes import FULL, SLOW
 from queue_worlds import eventually, in_cell, processes_mentioning, reach, worker_gone
 
 from jupyterlab_ai_batch.errors import SnapshotCorruptError, StoragePermissionError
-from jupyterlab_ai_batch.models import Profile, SubmissionState
+from jupyterlab_ai_batch.models import Profile
 from jupyterlab_ai_batch.queues.local.lock import worker_pid
+from jupyterlab_ai_batch.words import SubmissionState
 
 RUNNING = SubmissionState.RUNNING
 

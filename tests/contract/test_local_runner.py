@@ -6,7 +6,7 @@ import signal
 import nbformat
 from queue_worlds import in_cell, reach, worker_gone
 
-from jupyterlab_ai_batch.models import SubmissionState
+from jupyterlab_ai_batch.words import SubmissionState
 
 
 def write_notebook(world, *cells):

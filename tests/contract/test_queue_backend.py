@@ -7,7 +7,7 @@ from queue_fakes import CORRUPT
 from queue_worlds import eventually, reach
 
 from jupyterlab_ai_batch.errors import ProfileUnknownError, QueueUnknownError, SubmissionNotFoundError
-from jupyterlab_ai_batch.models import OutputsState, SubmissionState
+from jupyterlab_ai_batch.words import OutputsState, SubmissionState
 
 GOOD = "progress(1, 2); say('hello ünïcode\\n'); progress(2, 2); store(True, result='42')"
 

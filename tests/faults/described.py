@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from jupyterlab_ai_batch.models import CaptureRequest, EnvironmentDescription, SnapshotSummary
+from jupyterlab_ai_batch.capture_models import CaptureRequest, EnvironmentDescription, SnapshotSummary
 from jupyterlab_ai_batch.oci.port import BlobStore
 from jupyterlab_ai_batch.snapshot.capture import capture
 from jupyterlab_ai_batch.snapshot.index import SignatureIndex

@@ -26,8 +26,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from jupyterlab_ai_batch.capture_models import CaptureRequest, EnvironmentDescription, SnapshotSummary
 from jupyterlab_ai_batch.errors import BatchError, NotebookInvalidError, StorageError, StorageFullError
-from jupyterlab_ai_batch.models import CaptureFrom, CaptureRequest, EnvironmentDescription, SnapshotSummary
 from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.snapshot import making
 from jupyterlab_ai_batch.snapshot.capture import capture
@@ -36,6 +36,7 @@ from jupyterlab_ai_batch.snapshot.reading import FileReader
 from jupyterlab_ai_batch.snapshot.restore import restore_work
 from jupyterlab_ai_batch.snapshot.roots import resolve_roots
 from jupyterlab_ai_batch.snapshot.scout import Scout
+from jupyterlab_ai_batch.words import CaptureFrom
 
 from .checker import Snapshot, ViolationError, Window, check_store
 from .edits import Editor

@@ -20,10 +20,11 @@ from tornado.httpclient import HTTPClientError, HTTPResponse
 import jupyterlab_ai_batch
 from jupyterlab_ai_batch.app import BatchExtensionApp
 from jupyterlab_ai_batch.ledger import Ledger
-from jupyterlab_ai_batch.models import Observation, QueueEntry, RunSpec, Submission, SubmissionState
+from jupyterlab_ai_batch.models import Observation, QueueEntry, RunSpec, Submission
 from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.service import ServiceConfig, SubmissionService
 from jupyterlab_ai_batch.wire import from_json
+from jupyterlab_ai_batch.words import SubmissionState
 from tests.memory_backend import MemoryBackend
 
 WIRE = Path(__file__).parent.parent / "wire"

@@ -11,7 +11,8 @@ import pytest
 from tornado.httpclient import HTTPClientError
 
 from jupyterlab_ai_batch.errors import QueueUnreachableError
-from jupyterlab_ai_batch.models import Submission, SubmissionState
+from jupyterlab_ai_batch.models import Submission
+from jupyterlab_ai_batch.words import SubmissionState
 from tests.memory_backend import MemoryBackend
 from tests.routes.conftest import Fetch, sample
 

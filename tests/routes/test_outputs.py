@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from jupyterlab_ai_batch.models import FileChange, OutputFile, OutputSet, Submission, SubmissionState
+from jupyterlab_ai_batch.models import OutputFile, OutputSet, Submission
 from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.oci.outputset import store_output_set
 from jupyterlab_ai_batch.queues.port import StoredOutputs
+from jupyterlab_ai_batch.words import FileChange, SubmissionState
 from tests.memory_backend import MemoryBackend
 from tests.routes.conftest import Fetch, utc_now
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from jupyterlab_ai_batch.errors import QueueTimeoutError, QueueUnreachableError
-from jupyterlab_ai_batch.models import Submission, SubmissionState
+from jupyterlab_ai_batch.models import Submission
 from jupyterlab_ai_batch.routes.request import MAX_BODY_BYTES
+from jupyterlab_ai_batch.words import SubmissionState
 from tests.memory_backend import MemoryBackend
 from tests.routes.conftest import Fetch
 

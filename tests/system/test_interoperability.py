@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from jupyterlab_ai_batch.models import BaseReference, CaptureRequest, EnvironmentDescription
+from jupyterlab_ai_batch.capture_models import BaseReference, CaptureRequest, EnvironmentDescription
 from jupyterlab_ai_batch.oci.base_image import (
     BaseImage,
     Platform,

@@ -513,7 +513,7 @@ def test_an_upload_whose_address_forgot_tls_keeps_it(authority):
         with open_registry(registry.host, **options) as store:
             store.put_blob(CONTENT)
             store.flush()
-        assert registry.seen[-1][:2] == ("PUT", f"/session?s=2&digest={digest_of(CONTENT)}")
+        assert ("PUT", f"/session?s=2&digest={digest_of(CONTENT)}") in [request[:2] for request in registry.seen]
 
 
 TOKEN_LIES = {

@@ -9,10 +9,10 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
+from jupyterlab_ai_batch.capture_models import CaptureProgress, EnvironmentDescription, SnapshotSummary
 from jupyterlab_ai_batch.capturing import CaptureDirectory, build_entry, carry, hold_lock, read_order
 from jupyterlab_ai_batch.errors import FileUnstableError
 from jupyterlab_ai_batch.ledger import Ledger
-from jupyterlab_ai_batch.models import CaptureProgress, EnvironmentDescription, SnapshotSummary
 from jupyterlab_ai_batch.oci.storage import replace_file
 from jupyterlab_ai_batch.wire import dumps
 

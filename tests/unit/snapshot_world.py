@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from jupyterlab_ai_batch.models import (
+from jupyterlab_ai_batch.capture_models import (
     CaptureProgress,
     CaptureRequest,
     EnvironmentDescription,

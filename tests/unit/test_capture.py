@@ -25,11 +25,11 @@ from jupyterlab_ai_batch.errors import (
     SnapshotTooLargeError,
     StorageFullError,
 )
-from jupyterlab_ai_batch.models import CaptureFrom
 from jupyterlab_ai_batch.oci.manifest import LayerRole
 from jupyterlab_ai_batch.oci.work_index import read_work_index
 from jupyterlab_ai_batch.snapshot import making, restore
 from jupyterlab_ai_batch.snapshot.reading import FileReader, VanishedFileError
+from jupyterlab_ai_batch.words import CaptureFrom
 
 
 @pytest.fixture

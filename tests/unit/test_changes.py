@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jupyterlab_ai_batch.models import FileChange
 from jupyterlab_ai_batch.oci.work_index import WorkIndexEntry
 from jupyterlab_ai_batch.outputs.changes import BEING_WRITTEN, WorkTree
+from jupyterlab_ai_batch.words import FileChange
 
 
 def sha(content: bytes) -> str:

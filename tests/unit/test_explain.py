@@ -5,16 +5,9 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from jupyterlab_ai_batch import errors, explain
-from jupyterlab_ai_batch.models import (
-    CaptureProgress,
-    Explanation,
-    MergeAction,
-    MergeEntry,
-    MergeReport,
-    OutputsState,
-    OutputsSummary,
-    SubmissionState,
-)
+from jupyterlab_ai_batch.capture_models import CaptureProgress
+from jupyterlab_ai_batch.models import Explanation, MergeEntry, MergeReport, OutputsSummary
+from jupyterlab_ai_batch.words import MergeAction, OutputsState, SubmissionState
 
 NOW = datetime(2026, 11, 20, 14, 0, tzinfo=timezone.utc)
 ENDED = Explanation(code="cell_failed", summary="Cell 5 failed with ValueError.", resolution="Open it.")

@@ -22,7 +22,8 @@ from jupyterlab_ai_batch.errors import (
     SubmissionNotFoundError,
 )
 from jupyterlab_ai_batch.ledger import Ledger
-from jupyterlab_ai_batch.models import Submission, SubmissionState
+from jupyterlab_ai_batch.models import Submission
+from jupyterlab_ai_batch.words import SubmissionState
 
 NOW = datetime(2026, 11, 20, 14, 0, tzinfo=timezone.utc)
 

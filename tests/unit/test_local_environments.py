@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from jupyterlab_ai_batch.capture_models import EnvironmentMount, EnvironmentView
 from jupyterlab_ai_batch.errors import SnapshotCorruptError, StorageFullError
-from jupyterlab_ai_batch.models import EnvironmentMount, EnvironmentView
 from jupyterlab_ai_batch.queues.local.environments import EnvironmentCache
 
 A, B, C = ("sha256:" + letter * 64 for letter in "abc")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jupyterlab_ai_batch.models import EnvironmentMount, EnvironmentView
+from jupyterlab_ai_batch.capture_models import EnvironmentMount, EnvironmentView
 from jupyterlab_ai_batch.queues.local.paths import RunPaths
 from jupyterlab_ai_batch.queues.local.sandbox import Isolation, build_launch
 

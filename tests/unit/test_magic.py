@@ -27,8 +27,9 @@ from jupyterlab_ai_batch.magic.display import as_html, as_text, plainly_raised
 from jupyterlab_ai_batch.magic.handle import BatchHandle
 from jupyterlab_ai_batch.magic.magics import INERT, submit
 from jupyterlab_ai_batch.magic.options import parse_duration, parse_options, parse_parameters, parse_value
-from jupyterlab_ai_batch.models import Explanation, Submission, SubmissionState
+from jupyterlab_ai_batch.models import Explanation, Submission
 from jupyterlab_ai_batch.wire import from_json, to_json
+from jupyterlab_ai_batch.words import SubmissionState
 
 TOKEN, OWN = "s3cret", "own"
 WIRE = Path(__file__).parent.parent / "wire"

@@ -19,10 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jupyterlab_ai_batch.errors import OutputError, SnapshotCorruptError, StorageFullError
-from jupyterlab_ai_batch.models import FileChange, MergeAction, MergeEntry, MergeReport, OutputFile, OutputSet
+from jupyterlab_ai_batch.models import MergeEntry, MergeReport, OutputFile, OutputSet
 from jupyterlab_ai_batch.outputs import directories as directories_module
 from jupyterlab_ai_batch.outputs import home as home_module
 from jupyterlab_ai_batch.outputs.merge import merge_outputs
+from jupyterlab_ai_batch.words import FileChange, MergeAction
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 SHORT = "1a2b3c4d"

@@ -4,17 +4,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 from jupyterlab_ai_batch.errors import QueueUnreachableError
-from jupyterlab_ai_batch.models import (
-    Explanation,
-    Observation,
-    OutputsState,
-    OutputsSummary,
-    Progress,
-    QueuePosition,
-    Submission,
-    SubmissionState,
-)
+from jupyterlab_ai_batch.models import Explanation, Observation, OutputsSummary, Progress, QueuePosition, Submission
 from jupyterlab_ai_batch.observing import apply_observation, is_same, mark_lost, mark_stale, unless_unchanged
+from jupyterlab_ai_batch.words import OutputsState, SubmissionState
 
 NOW = datetime(2026, 11, 20, 14, 0, tzinfo=timezone.utc)
 BASE = Submission(

@@ -13,10 +13,11 @@ import pytest
 
 from jupyterlab_ai_batch import wire
 from jupyterlab_ai_batch.errors import SnapshotCorruptError
-from jupyterlab_ai_batch.models import FileChange, OutputFile, OutputSet
+from jupyterlab_ai_batch.models import OutputFile, OutputSet
 from jupyterlab_ai_batch.oci import outputset
 from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.oci.outputset import CHANGED_MEANWHILE, read_output_set, store_output_set
+from jupyterlab_ai_batch.words import FileChange
 
 AT = datetime(2026, 11, 22, 12, 30, 0, 123000, tzinfo=timezone.utc)
 

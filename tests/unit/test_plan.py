@@ -7,8 +7,9 @@ import time
 import pytest
 from snapshot_world import World, describe_tree
 
-from jupyterlab_ai_batch.models import CaptureFrom, Excluded, SecretFinding
+from jupyterlab_ai_batch.capture_models import Excluded, SecretFinding
 from jupyterlab_ai_batch.wire import dumps
+from jupyterlab_ai_batch.words import CaptureFrom
 
 
 @pytest.fixture

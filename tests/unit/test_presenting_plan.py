@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyterlab_ai_batch.models import Excluded, PlannedLayer, SecretFinding, SnapshotPlan
+from jupyterlab_ai_batch.capture_models import Excluded, PlannedLayer, SecretFinding, SnapshotPlan
 from jupyterlab_ai_batch.presenting_plan import format_plan, shorten
 from jupyterlab_ai_batch.wire import from_json
 

@@ -5,9 +5,10 @@ from datetime import datetime, timezone
 import pytest
 
 from jupyterlab_ai_batch.ledger import Ledger
-from jupyterlab_ai_batch.models import OutputsState, OutputsSummary, Submission, SubmissionState
+from jupyterlab_ai_batch.models import OutputsSummary, Submission
 from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.retention import KEEP_CAPTURE_LOGS, KEEP_NEWEST, snapshot_tag, tidy
+from jupyterlab_ai_batch.words import OutputsState, SubmissionState
 
 NOW = datetime(2026, 11, 20, 14, 0, tzinfo=timezone.utc)
 COUNT = KEEP_CAPTURE_LOGS + 10

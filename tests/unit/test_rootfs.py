@@ -23,8 +23,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from snapshot_world import World, now
 
+from jupyterlab_ai_batch.capture_models import BaseReference
 from jupyterlab_ai_batch.errors import BaseImageError, SnapshotCorruptError
-from jupyterlab_ai_batch.models import BaseReference
 from jupyterlab_ai_batch.oci.base_image import BaseImage
 from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.oci.manifest import LAYER_MEDIA_TYPE, PLAIN_LAYER_MEDIA_TYPE, Layer, LayerRole

@@ -18,10 +18,11 @@ import pytest
 from nbformat import v4
 
 from jupyterlab_ai_batch import wire
-from jupyterlab_ai_batch.models import FileChange, OutputSet, RunnerEvent, RunSpec
+from jupyterlab_ai_batch.models import OutputSet, RunnerEvent, RunSpec
 from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.oci.outputset import read_output_set
 from jupyterlab_ai_batch.oci.work_index import WorkIndexEntry, write_work_index
+from jupyterlab_ai_batch.words import FileChange
 
 DEADLINE_S = 60
 SUBMISSION = "1a2b3c4d5e6f"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from snapshot_world import World, make_environment
 
-from jupyterlab_ai_batch.models import CaptureFrom
 from jupyterlab_ai_batch.snapshot.listing import seal_of
 from jupyterlab_ai_batch.snapshot.roots import resolve_roots, walk_environment
+from jupyterlab_ai_batch.words import CaptureFrom
 
 _SENT = """
 import ast, sys

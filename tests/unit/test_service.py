@@ -23,16 +23,10 @@ from jupyterlab_ai_batch.errors import (
     SubmissionStateError,
 )
 from jupyterlab_ai_batch.ledger import Ledger
-from jupyterlab_ai_batch.models import (
-    Explanation,
-    Observation,
-    OutputsState,
-    OutputsSummary,
-    SubmissionRequest,
-    SubmissionState,
-)
+from jupyterlab_ai_batch.models import Explanation, Observation, OutputsSummary, SubmissionRequest
 from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.service import ServiceConfig, SubmissionService
+from jupyterlab_ai_batch.words import OutputsState, SubmissionState
 from tests.memory_backend import MemoryBackend
 
 FAKE_CARRY = Path(__file__).parent / "fake_carry.py"

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jupyterlab_ai_batch import wire
+from jupyterlab_ai_batch.capture_models import SnapshotPlan
 from jupyterlab_ai_batch.models import (
-    CaptureFrom,
     LogChunk,
     MergeReport,
     OutputSet,
@@ -24,11 +24,10 @@ from jupyterlab_ai_batch.models import (
     Progress,
     QueueReading,
     RunnerEvent,
-    SnapshotPlan,
     Submission,
     SubmissionRequest,
-    SubmissionState,
 )
+from jupyterlab_ai_batch.words import CaptureFrom, SubmissionState
 
 SAMPLES = Path(__file__).parent.parent / "wire"
 AT = datetime(2026, 11, 20, 14, 3, 7, 250000, tzinfo=timezone.utc)

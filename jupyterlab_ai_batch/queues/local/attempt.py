@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ...errors import BatchError
-from ...models import Explanation, Profile, Progress, QueueEntry, SubmissionState
+from ...models import Explanation, Profile, Progress, QueueEntry
+from ...words import SubmissionState
 from . import explanations
 from .job_environment import build_environment
 from .job_process import InfoPipe, JobProcess

@@ -13,15 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ...errors import ProfileUnknownError, QueueUnknownError, SubmissionNotFoundError
-from ...models import (
-    LogChunk,
-    Observation,
-    PreflightCheck,
-    Profile,
-    QueueEntry,
-    QueueReading,
-    SubmissionState,
-)
+from ...models import LogChunk, Observation, PreflightCheck, Profile, QueueEntry, QueueReading
+from ...words import SubmissionState
 from ..port import StoredOutputs
 from . import explanations, sandbox
 from .gpu import discover_gpus

@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...capture_models import EnvironmentView
 from ...errors import SnapshotCorruptError
-from ...models import EnvironmentView
 from ...oci.storage import remove_tree, replace_file, storage_errors
 from .restorer import Restorer
 

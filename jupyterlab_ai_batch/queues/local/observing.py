@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from ...models import Explanation, Observation, Profile, QueuePosition, SubmissionState
+from ...models import Explanation, Observation, Profile, QueuePosition
+from ...words import SubmissionState
 from . import explanations
 from .records import AttemptRecord, EntryRecord
 

@@ -7,10 +7,11 @@ import stat
 from pathlib import Path
 
 from ...errors import SnapshotCorruptError
-from ...models import OutputsState, OutputsSummary
+from ...models import OutputsSummary
 from ...oci.layout import ImageLayout
 from ...oci.outputset import OUTPUTS_TAG, read_output_set
 from ...oci.storage import storage_errors
+from ...words import OutputsState
 from ..port import StoredOutputs
 
 MAX_INDEX_BYTES = 4 * 1024**2

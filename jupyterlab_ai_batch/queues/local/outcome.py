@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from ...models import Explanation, SubmissionState
+from ...models import Explanation
+from ...words import SubmissionState
 from . import explanations
 
 SUCCEEDED, CELL_FAILED, STOPPED = 0, 1, 75

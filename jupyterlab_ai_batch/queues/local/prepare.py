@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...models import EnvironmentView, QueueEntry, RunSpec
+from ...capture_models import EnvironmentView
+from ...models import QueueEntry, RunSpec
 from ...oci.storage import ensure_private_directory, remove_tree, replace_file, storage_errors
 from .environments import EnvironmentCache, Lease
 from .paths import QueuePaths, RunPaths

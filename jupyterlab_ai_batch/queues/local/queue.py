@@ -8,7 +8,8 @@ from datetime import datetime
 
 from ... import wire
 from ...errors import SubmissionNotFoundError
-from ...models import Explanation, OutputsSummary, Profile, Progress, QueueEntry, SubmissionState
+from ...models import Explanation, OutputsSummary, Profile, Progress, QueueEntry
+from ...words import SubmissionState
 from . import explanations
 from .database import Database
 from .paths import QueuePaths

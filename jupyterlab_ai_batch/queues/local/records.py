@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from ... import wire
-from ...models import Attempt, Explanation, OutputsSummary, Profile, Progress, QueueEntry, SubmissionState
+from ...models import Attempt, Explanation, OutputsSummary, Profile, Progress, QueueEntry
+from ...words import SubmissionState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

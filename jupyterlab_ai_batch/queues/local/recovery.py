@@ -6,8 +6,9 @@ import logging
 import time
 from collections.abc import Sequence
 
-from ...models import Explanation, SubmissionState
+from ...models import Explanation
 from ...oci.storage import remove_tree
+from ...words import SubmissionState
 from . import explanations
 from .paths import QueuePaths
 from .prepare import clean_run_directory

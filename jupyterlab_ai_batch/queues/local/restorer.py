@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ...models import EnvironmentView
+from ...capture_models import EnvironmentView
 
 
 class Restorer(Protocol):

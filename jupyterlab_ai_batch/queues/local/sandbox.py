@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...models import EnvironmentView
+from ...capture_models import EnvironmentView
 from ...oci.storage import remove_tree
 from .paths import RunPaths
 

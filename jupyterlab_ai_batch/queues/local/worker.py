@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ... import wire
 from ...errors import BatchError
-from ...models import SubmissionState
+from ...words import SubmissionState
 from . import explanations, sandbox
 from .attempt import AttemptRun, Bench
 from .environments import EnvironmentCache
