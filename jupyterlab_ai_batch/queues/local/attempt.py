@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from ...errors import BatchError
 from ...models import Explanation, Profile, Progress, QueueEntry
 from ...words import SubmissionState
+from ..log_file import LogWriter
 from . import explanations
 from .job_environment import build_environment
 from .job_process import InfoPipe, JobProcess
-from .log import LogWriter
 from .outbox import read_outbox, summarise
 from .outcome import Asked, Verdict, cancelled, evicted, failed, judge
 from .paths import RunPaths

@@ -15,10 +15,10 @@ from typing import TypeVar
 from ...errors import ProfileUnknownError, QueueUnknownError, SubmissionNotFoundError
 from ...models import LogChunk, Observation, PreflightCheck, Profile, QueueEntry, QueueReading
 from ...words import SubmissionState
+from ..log_file import read_log
 from ..port import StoredOutputs
 from . import explanations, sandbox
 from .gpu import discover_gpus
-from .log import read_log
 from .observing import Situation, build_observation, count_available, default_profiles
 from .outbox import read_outbox
 from .paths import QueuePaths

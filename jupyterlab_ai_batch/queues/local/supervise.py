@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from ...models import Progress, RunnerEvent
+from ..event_stream import EventStream
+from ..log_file import LogWriter
 from .job_process import JobProcess
-from .log import LogWriter
 from .outcome import Asked, RunEnd
 from .processes import kernel_oom_kills
-from .stream import EventStream
 
 TICK_S = 0.1
 MEMORY_INTERVAL_S = 0.5

@@ -1,4 +1,4 @@
-"""An Attempt's log file: appended by the worker up to a limit, read by byte offset."""
+"""An Attempt's log file: appended up to a limit, read by byte offset."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from ...models import LogChunk
-from ...oci.storage import storage_errors
+from ..models import LogChunk
+from ..oci.storage import storage_errors
 
 MAX_READ_BYTES = 4 * 1024**2
 _LONGEST_CHARACTER_BYTES = 4

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...models import RunnerEvent
-from ...wire import EVENT_MARK, MAX_EVENT_CHARS, parse_event
+from ..models import RunnerEvent
+from ..wire import EVENT_MARK, MAX_EVENT_CHARS, parse_event
 
 _MARK = EVENT_MARK.encode()
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyterlab_ai_batch.queues.local.log import LogWriter, _whole_characters, read_log
+from jupyterlab_ai_batch.queues.log_file import LogWriter, _whole_characters, read_log
 
 
 @given(st.text(), st.integers(min_value=0, max_value=3))

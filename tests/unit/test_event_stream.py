@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from jupyterlab_ai_batch import wire
 from jupyterlab_ai_batch.models import Progress, RunnerEvent
-from jupyterlab_ai_batch.queues.local.stream import EventStream
+from jupyterlab_ai_batch.queues.event_stream import EventStream
 
 AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
 EVENT = RunnerEvent(kind="progress", at=AT, progress=Progress(cell=1, of=2))
