@@ -8,7 +8,8 @@
     │  ├─ KernelStartError               kernel_start_failed
     │  ├─ ParametersInvalidError         parameters_invalid
     │  ├─ ProfileUnknownError            profile_unknown
-    │  └─ QueueUnknownError              queue_unknown
+    │  ├─ QueueUnknownError              queue_unknown
+    │  └─ AdmissionRefusedError          admission_refused
     ├─ SubmissionNotFoundError           submission_not_found          404
     ├─ SubmissionStateError              submission_state              409
     │  └─ IdempotencyConflictError       idempotency_conflict
@@ -27,7 +28,8 @@
     │     └─ RegistryDeniedError         registry_denied
     ├─ QueueError                        queue_failed                  502
     │  ├─ QueueUnreachableError          queue_unreachable
-    │  └─ QueueTimeoutError              queue_timeout                 504
+    │  ├─ QueueTimeoutError              queue_timeout                 504
+    │  └─ QueueForbiddenError            queue_forbidden
     ├─ OutputError                       output_failed                 422
     │  ├─ OutputMissingError             output_missing                404
     │  └─ OutputConflictError            output_conflict               409
@@ -108,6 +110,12 @@ class QueueUnknownError(InvalidSubmissionError):
     """The backend has no such LocalQueue."""
 
     code = "queue_unknown"
+
+
+class AdmissionRefusedError(InvalidSubmissionError):
+    """The cluster's own rules (Pod Security, a quota, a policy) refuse the job as it would be submitted."""
+
+    code = "admission_refused"
 
 
 class SubmissionNotFoundError(BatchError):
@@ -240,6 +248,12 @@ class QueueTimeoutError(QueueError):
 
     code = "queue_timeout"
     retryable = True
+
+
+class QueueForbiddenError(QueueError):
+    """The queue backend does not let this user do that."""
+
+    code = "queue_forbidden"
 
 
 class OutputError(BatchError):

@@ -1,0 +1,238 @@
+"""What the cluster has of this user's Submissions: one set of list-watches per process, while anybody looks at it.
+
+Jobs carry the whole; Workloads, pods and Events complete it where the account may read them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+from ...errors import BatchError, QueueUnreachableError
+from .api import EVENTS, JOBS, PODS, WORKLOADS, ClusterApi, Json, Resource
+from .follower import Follower
+from .json_fields import field, moment, records
+from .manifest import MANAGED_BY, MANAGED_BY_LABEL, SUBMISSION_LABEL, job_name
+from .pauses import Pauses
+from .store import name_of, uid_of
+
+FIRST_VIEW_S = 15.0
+STALE_S = 6.0
+IDLE_S = 45.0
+JOB_UID_LABEL = "kueue.x-k8s.io/job-uid"
+_FINISHED = frozenset({"Complete", "Failed"})
+
+
+class ClusterCache:
+    """Objects of this user's Submissions, as they are now or were ``age_s`` ago."""
+
+    def __init__(
+        self,
+        api: ClusterApi,
+        *,
+        on_change: Callable[[], None],
+        make_pauses: Callable[[], Pauses] = Pauses,
+        clock: Callable[[], float] = time.monotonic,
+        idle_s: float = IDLE_S,
+    ) -> None:
+        """``on_change`` is told of every change, and of every time that the cluster falls silent or speaks again."""
+        self._api = api
+        self._on_change = on_change
+        self._make_pauses = make_pauses
+        self._clock = clock
+        self._idle_s = idle_s
+        self._followers: dict[Resource, Follower] = {}
+        self._tasks: dict[Resource, asyncio.Task[None]] = {}
+        self._holders = 0
+        self._idle: asyncio.TimerHandle | None = None
+
+    # --- while it is needed ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep following until the block ends."""
+        self._holders += 1
+        self._use()
+        try:
+            yield
+        finally:
+            self._holders -= 1
+            self._use()
+
+    async def ready(self) -> None:
+        """Have a view that is not older than ``STALE_S``; it is kept up to date for a while after.
+
+        Raises:
+            QueueUnreachableError, QueueTimeoutError: there is none; ``details["age_s"]`` says how old the last one is.
+            QueueForbiddenError: this account may not read Jobs.
+        """
+        self._use()
+        followers = {resource: self._followers[resource] for resource in (JOBS, WORKLOADS, PODS)}
+        waits = [asyncio.ensure_future(follower.settled.wait()) for follower in followers.values()]
+        try:
+            await asyncio.wait(waits, timeout=FIRST_VIEW_S)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        for resource, follower in followers.items():
+            age_s = follower.age_s
+            is_fresh = age_s is not None and age_s <= STALE_S
+            if not is_fresh and not (follower.is_forbidden and resource is not JOBS):
+                raise _silent(follower.error, age_s)
+
+    @property
+    def is_running(self) -> bool:
+        return bool(self._tasks)
+
+    async def stop(self) -> None:
+        """Follow no more; what was known is forgotten."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        tasks, self._tasks, self._followers = list(self._tasks.values()), {}, {}
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+    def _use(self) -> None:
+        for resource in (JOBS, WORKLOADS, PODS):
+            self._follow(resource)
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if not self._holders:
+            self._idle = asyncio.get_running_loop().call_later(self._idle_s, self._stop_idle)
+
+    def _stop_idle(self) -> None:
+        self._idle = None
+        if not self._holders:
+            for task in self._tasks.values():
+                task.cancel()
+            self._tasks, self._followers = {}, {}
+
+    def _follow(self, resource: Resource) -> None:
+        if resource in self._tasks:
+            return
+        labels = {JOBS: f"{MANAGED_BY_LABEL}={MANAGED_BY}", PODS: SUBMISSION_LABEL}
+        self._followers[resource] = Follower(
+            self._api,
+            resource,
+            labels=labels.get(resource, ""),
+            keep=_is_about_us if resource is EVENTS else lambda _: True,
+            on_change=self._changed,
+            pauses=self._make_pauses(),
+            clock=self._clock,
+        )
+        self._tasks[resource] = asyncio.get_running_loop().create_task(self._followers[resource].run())
+
+    def _changed(self) -> None:
+        self._follow_events()
+        self._on_change()
+
+    def _follow_events(self) -> None:
+        """Events are many, and say something only while a Job does not run yet."""
+        wanted = any(self._is_starting(job) for job in self._objects(JOBS).values())
+        if wanted:
+            self._follow(EVENTS)
+        elif EVENTS in self._tasks:
+            self._tasks.pop(EVENTS).cancel()
+            del self._followers[EVENTS]
+
+    # --- what is known --------------------------------------------------------------------------------------------
+
+    def jobs(self) -> Sequence[Json]:
+        return list(self._objects(JOBS).values())
+
+    def job(self, submission_id: str) -> Json | None:
+        return self._objects(JOBS).get(job_name(submission_id))
+
+    def workload(self, job_uid: str) -> Json | None:
+        """The Job's newest Workload that has not finished, else its newest."""
+        own = [item for item in self._objects(WORKLOADS).values() if _is_workload_of(item, job_uid)]
+        return max(own, key=lambda item: (not _has_finished(item), _created(item)), default=None)
+
+    def pods(self, submission_id: str) -> Sequence[Json]:
+        """Oldest first."""
+        own = [item for item in self._objects(PODS).values() if submission_of(item) == submission_id]
+        return sorted(own, key=_created)
+
+    def events(self, submission_id: str) -> Sequence[Json]:
+        """Of the Job and its pods, newest last."""
+        name = job_name(submission_id)
+        return sorted((item for item in self._objects(EVENTS).values() if _is_about(item, name)), key=_happened)
+
+    def _objects(self, resource: Resource) -> Mapping[str, Json]:
+        follower = self._followers.get(resource)
+        return follower.objects if follower is not None else {}
+
+    def _is_starting(self, job: Json) -> bool:
+        if has_ended(job):
+            return False
+        pods = [pod for pod in self._objects(PODS).values() if is_owned_by(pod, uid_of(job))]
+        return not any(field(pod, "status", "phase") in ("Running", "Succeeded", "Failed") for pod in pods)
+
+
+def submission_of(item: Json) -> str:
+    """The id that our label names; empty when there is none."""
+    labelled = field(item, "metadata", "labels", SUBMISSION_LABEL)
+    return labelled if isinstance(labelled, str) else ""
+
+
+def is_owned_by(item: Json, uid: str) -> bool:
+    return bool(uid) and any(owner.get("uid") == uid for owner in records(field(item, "metadata", "ownerReferences")))
+
+
+def has_ended(job: Json) -> bool:
+    """Whether a Job is complete or has failed."""
+    conditions = records(field(job, "status", "conditions"))
+    return any(entry.get("type") in _FINISHED and entry.get("status") == "True" for entry in conditions)
+
+
+def _is_workload_of(item: Json, job_uid: str) -> bool:
+    labelled = field(item, "metadata", "labels", JOB_UID_LABEL)
+    return bool(job_uid) and (labelled == job_uid or is_owned_by(item, job_uid))
+
+
+def _has_finished(workload: Json) -> bool:
+    conditions = records(field(workload, "status", "conditions"))
+    return any(entry.get("type") == "Finished" and entry.get("status") == "True" for entry in conditions)
+
+
+def _is_about_us(event: Json) -> bool:
+    return _subject(event).startswith(job_name(""))
+
+
+def _is_about(event: Json, job: str) -> bool:
+    name = _subject(event)
+    return name == job or name.startswith(f"{job}-")
+
+
+def _subject(event: Json) -> str:
+    name = field(event.get("regarding") or event.get("involvedObject"), "name")
+    return name if isinstance(name, str) else ""
+
+
+def _created(item: Json) -> tuple[float, str]:
+    at = moment(field(item, "metadata", "creationTimestamp"))
+    return (at.timestamp() if at else 0.0, name_of(item))
+
+
+def _happened(event: Json) -> float:
+    times = (
+        field(event, "series", "lastObservedTime"),
+        event.get("lastTimestamp"),
+        event.get("eventTime"),
+        field(event, "metadata", "creationTimestamp"),
+    )
+    at = next(filter(None, map(moment, times)), None)
+    return at.timestamp() if at else 0.0
+
+
+def _silent(error: BatchError | None, age_s: float | None) -> BatchError:
+    if error is None:
+        return QueueUnreachableError("The cluster has not answered yet.", details={"age_s": age_s})
+    return type(error)(error.message, hint=error.hint, details={**error.details, "age_s": age_s})

@@ -1,0 +1,46 @@
+"""Where the Kueue backend keeps what the cluster would forget."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
+
+
+def is_safe_id(submission_id: str) -> bool:
+    """Whether an id, which may have come from the cluster, can be the name of a file."""
+    return _SAFE_ID.match(submission_id) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class KueuePaths:
+    """The layout of ``<data directory>/kueue``; ids must be safe."""
+
+    data_dir: Path
+
+    @property
+    def root(self) -> Path:
+        return self.data_dir / "kueue"
+
+    @property
+    def records(self) -> Path:
+        """``<id>.json`` for what is remembered of a Submission."""
+        return self.root / "submissions"
+
+    def record(self, submission_id: str) -> Path:
+        return self.records / f"{submission_id}.json"
+
+    @property
+    def all_logs(self) -> Path:
+        return self.root / "logs"
+
+    def logs(self, submission_id: str) -> Path:
+        """``<pod uid>.txt`` and ``.json``; ``attempt-<n>.txt`` for one that came from the registry."""
+        return self.all_logs / submission_id
+
+    @property
+    def outputs(self) -> Path:
+        """An OCI image layout with the latest OutputSets."""
+        return self.root / "outputs"
