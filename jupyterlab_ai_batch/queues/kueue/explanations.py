@@ -94,10 +94,10 @@ def admission_gated(said: str) -> Explanation:
 
 
 def backing_off(clause: str, until: datetime) -> Explanation:
-    why = f" because it was interrupted {clause}" if clause else ""
+    before = f"was interrupted {clause} and " if clause else ""
     return Explanation(
         code="backing_off",
-        summary=f"Your notebook pauses{why}. It enters the queue again at {until:%H:%M:%S} UTC.",
+        summary=f"Your notebook {before}pauses; it enters the queue again at {until:%H:%M:%S} UTC.",
     )
 
 

@@ -67,7 +67,7 @@ def container_not_created(reason: str, said: str) -> Explanation:
 def pod_refused(said: str) -> Explanation:
     return Explanation(
         code="pod_refused",
-        summary=say("The cluster's rules refuse your notebook's pod.", quote(said)),
+        summary=say("The cluster's rules refuse your notebook's pod:", quote(said)),
         resolution="Cancel it, so that its slot is free again; show this to your admin.",
         raw_reason="FailedCreate",
     )

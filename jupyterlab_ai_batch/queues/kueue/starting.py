@@ -88,7 +88,7 @@ def _explain_failed_create(said: str) -> Explanation:
     if "exceeded quota" in words:
         return explanations.namespace_quota(words)
     if "is forbidden" in words or "denied the request" in words or "denied request" in words:
-        return explanations.pod_refused(words)
+        return explanations.pod_refused(words.partition(" is forbidden: ")[2] or words)
     return explanations.pod_not_created(words)
 
 
