@@ -29,7 +29,8 @@
     ├─ QueueError                        queue_failed                  502
     │  ├─ QueueUnreachableError          queue_unreachable
     │  ├─ QueueTimeoutError              queue_timeout                 504
-    │  └─ QueueForbiddenError            queue_forbidden
+    │  ├─ QueueForbiddenError            queue_forbidden
+    │  └─ QueueInactiveError             queue_inactive
     ├─ OutputError                       output_failed                 422
     │  ├─ OutputMissingError             output_missing                404
     │  └─ OutputConflictError            output_conflict               409
@@ -254,6 +255,13 @@ class QueueForbiddenError(QueueError):
     """The queue backend does not let this user do that."""
 
     code = "queue_forbidden"
+
+
+class QueueInactiveError(QueueError):
+    """The LocalQueue exists, and takes nothing now: it is stopped, or its pool is."""
+
+    code = "queue_inactive"
+    retryable = True
 
 
 class OutputError(BatchError):

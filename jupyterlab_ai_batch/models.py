@@ -179,10 +179,15 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueReading:
-    """One dated reading of a LocalQueue: slots in all, busy, and Submissions that wait."""
+    """One dated reading of a LocalQueue.
+
+    Attributes:
+        slots: In all; None where that is not the user's to know (a shared pool). ``gpu_slots`` is 0 then.
+        busy: Submissions that have a slot; ``waiting`` those that wait for one.
+    """
 
     name: str
-    slots: int
+    slots: int | None
     busy: int
     waiting: int
     gpu_slots: int = 0

@@ -142,11 +142,14 @@ def format_snapshot(snapshot: SnapshotSummary) -> str:
 
 
 def format_queues(queues: Sequence[QueueReading]) -> str:
-    rows = (
-        (queue.name, f"{queue.busy} of {queue.slots}", f"{queue.gpu_busy} of {queue.gpu_slots}", str(queue.waiting))
-        for queue in queues
-    )
-    return format_table(("QUEUE", "SLOTS BUSY", "GPU SLOTS BUSY", "WAITING"), rows)
+    return format_table(("QUEUE", "SLOTS BUSY", "GPU SLOTS BUSY", "WAITING"), map(_queue_row, queues))
+
+
+def _queue_row(queue: QueueReading) -> tuple[str, str, str, str]:
+    if queue.slots is None:
+        return queue.name, str(queue.busy), str(queue.gpu_busy), str(queue.waiting)
+    busy, gpu_busy = f"{queue.busy} of {queue.slots}", f"{queue.gpu_busy} of {queue.gpu_slots}"
+    return queue.name, busy, gpu_busy, str(queue.waiting)
 
 
 def format_profiles(profiles: Sequence[Profile]) -> str:

@@ -355,19 +355,21 @@ export function formatOutputs(
 }
 
 /**
- * "1 of 2 slots busy · 3 wait", with GPU slots where there are some.
+ * "1 of 2 slots busy · 3 waiting", with GPU slots where there are some; "1 running" where slots are not counted.
  */
 export function formatQueue(
   queue: IQueueReading,
   trans: TranslationBundle
 ): string {
   const parts = [
-    trans._n(
-      '%2 of %1 slot busy',
-      '%2 of %1 slots busy',
-      queue.slots,
-      queue.busy
-    )
+    queue.slots === null
+      ? trans._n('%1 running', '%1 running', queue.busy)
+      : trans._n(
+          '%2 of %1 slot busy',
+          '%2 of %1 slots busy',
+          queue.slots,
+          queue.busy
+        )
   ];
   if (queue.gpu_slots > 0) {
     parts.push(

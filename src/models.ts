@@ -229,7 +229,8 @@ export interface IProfile {
 
 export interface IQueueReading {
   readonly name: string;
-  readonly slots: number;
+  /** `null` where that is not the user's to know. */
+  readonly slots: number | null;
   readonly busy: number;
   readonly waiting: number;
   readonly gpu_slots: number;

@@ -199,7 +199,7 @@ export const profiles = object<{ readonly profiles: readonly IProfile[] }>({
 
 const queueReading = object<IQueueReading>({
   name: text,
-  slots: number,
+  slots: nullable(number),
   busy: number,
   waiting: number,
   gpu_slots: withDefault(number, 0),

@@ -162,6 +162,23 @@ describe('format', () => {
     ).toBe('1 of 2 slots busy · 0 of 4 GPUs busy · 3 waiting');
   });
 
+  it('counts no slots of a pool that does not tell', () => {
+    expect(
+      formatQueue(
+        {
+          name: 'batch',
+          slots: null,
+          busy: 1,
+          waiting: 3,
+          gpu_slots: 0,
+          gpu_busy: 1,
+          observed_at: null
+        },
+        trans
+      )
+    ).toBe('1 running · 3 waiting');
+  });
+
   it('counts run time of the present Attempt, and waiting time before', () => {
     const now = new Date('2026-11-20T14:01:10Z');
     expect(elapsedSeconds(makeSubmission('a', 'queued'), now)).toBe(70);

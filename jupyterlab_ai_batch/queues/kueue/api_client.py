@@ -19,7 +19,7 @@ from .api import PODS, VISIBILITY, Change, ChangeKind, Json, Listing, Resource
 from .api_connection import Connection, ConnectionSettings
 from .api_errors import Request, parse_refusal, translate
 from .pauses import asked_pause
-from .streams import LineTooLongError, split_lines
+from .waiting import LineTooLongError, split_lines
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -293,17 +293,18 @@ async def _read(response: ClientResponse, limit_bytes: int) -> bytes:
 
 
 def _parse_change(line: bytes, request: Request) -> Change:
-    said = _parse_object(line)
-    item = _object(said.get("object")) if said else None
-    word = said.get("type") if said else None
-    if word == "ERROR" and item is not None:
+    said = _parse_object(line) or {}
+    item, word = said.get("object"), said.get("type")
+    if not isinstance(item, dict):
+        raise api_errors.nonsense(request)
+    if word == "ERROR":
         code = item.get("code")
         if code == HTTPStatus.GONE:
             return Change(kind=ChangeKind.EXPIRED)
         status = code if isinstance(code, int) else int(HTTPStatus.INTERNAL_SERVER_ERROR)
         raise translate(parse_refusal(status, json.dumps(item).encode(), {}), request)
     kind = _KINDS.get(word) if isinstance(word, str) else None
-    if kind is None or item is None:
+    if kind is None:
         raise api_errors.nonsense(request)
     return Change(kind=kind, item=item)
 

@@ -96,14 +96,12 @@ def build_client(settings: ConnectionSettings) -> ApiClient:
 
 def _build_configuration(settings: ConnectionSettings) -> Configuration:
     from kubernetes.aio.client import Configuration
-    from kubernetes.aio.config import ConfigException
 
     configuration = Configuration()
     load = _load_service_account if settings.kubeconfig is None else _load_kubeconfig
     try:
         load(configuration, settings)
-    except (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
-        # The loaders trust a kubeconfig's shape; their words may quote what is in it.
+    except Exception as exc:  # noqa: BLE001 - the loaders trust a kubeconfig's shape; their words may quote it
         source = settings.kubeconfig or settings.service_account
         raise QueueError(
             "The credentials for the cluster cannot be read.",

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ...errors import BatchError, QueueUnreachableError
 from .api import EVENTS, JOBS, PODS, WORKLOADS, ClusterApi, Json, Resource
@@ -17,16 +16,17 @@ from .json_fields import field, moment, records
 from .manifest import MANAGED_BY, MANAGED_BY_LABEL, SUBMISSION_LABEL, job_name
 from .pauses import Pauses
 from .store import name_of, uid_of
+from .waiting import wait_shortly
 
 FIRST_VIEW_S = 15.0
 STALE_S = 6.0
-IDLE_S = 45.0
 JOB_UID_LABEL = "kueue.x-k8s.io/job-uid"
+_ALWAYS = (JOBS, WORKLOADS, PODS)
 _FINISHED = frozenset({"Complete", "Failed"})
 
 
 class ClusterCache:
-    """Objects of this user's Submissions, as they are now or were ``age_s`` ago."""
+    """Objects of this user's Submissions, as they are now or were a moment ago."""
 
     def __init__(
         self,
@@ -35,84 +35,43 @@ class ClusterCache:
         on_change: Callable[[], None],
         make_pauses: Callable[[], Pauses] = Pauses,
         clock: Callable[[], float] = time.monotonic,
-        idle_s: float = IDLE_S,
     ) -> None:
         """``on_change`` is told of every change, and of every time that the cluster falls silent or speaks again."""
         self._api = api
         self._on_change = on_change
         self._make_pauses = make_pauses
         self._clock = clock
-        self._idle_s = idle_s
         self._followers: dict[Resource, Follower] = {}
         self._tasks: dict[Resource, asyncio.Task[None]] = {}
-        self._holders = 0
-        self._idle: asyncio.TimerHandle | None = None
 
     # --- while it is needed ---------------------------------------------------------------------------------------
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep following until the block ends."""
-        self._holders += 1
-        self._use()
-        try:
-            yield
-        finally:
-            self._holders -= 1
-            self._use()
+    def start(self) -> None:
+        """Follow from now on."""
+        for resource in _ALWAYS:
+            self._follow(resource)
+
+    def stop(self) -> Collection[asyncio.Task[None]]:
+        """Follow no more, and forget what was known; the tasks that end now."""
+        tasks, self._tasks, self._followers = list(self._tasks.values()), {}, {}
+        for task in tasks:
+            task.cancel()
+        return tasks
 
     async def ready(self) -> None:
-        """Have a view that is not older than ``STALE_S``; it is kept up to date for a while after.
+        """Return when there is a view that is not older than ``STALE_S``; it must have been started.
 
         Raises:
             QueueUnreachableError, QueueTimeoutError: there is none; ``details["age_s"]`` says how old the last one is.
             QueueForbiddenError: this account may not read Jobs.
         """
-        self._use()
-        followers = {resource: self._followers[resource] for resource in (JOBS, WORKLOADS, PODS)}
-        waits = [asyncio.ensure_future(follower.settled.wait()) for follower in followers.values()]
-        try:
-            await asyncio.wait(waits, timeout=FIRST_VIEW_S)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        followers = {resource: self._followers[resource] for resource in _ALWAYS}
+        await wait_shortly([follower.settled.wait() for follower in followers.values()], FIRST_VIEW_S)
         for resource, follower in followers.items():
             age_s = follower.age_s
             is_fresh = age_s is not None and age_s <= STALE_S
             if not is_fresh and not (follower.is_forbidden and resource is not JOBS):
                 raise _silent(follower.error, age_s)
-
-    @property
-    def is_running(self) -> bool:
-        return bool(self._tasks)
-
-    async def stop(self) -> None:
-        """Follow no more; what was known is forgotten."""
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
-        tasks, self._tasks, self._followers = list(self._tasks.values()), {}, {}
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-
-    def _use(self) -> None:
-        for resource in (JOBS, WORKLOADS, PODS):
-            self._follow(resource)
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
-        if not self._holders:
-            self._idle = asyncio.get_running_loop().call_later(self._idle_s, self._stop_idle)
-
-    def _stop_idle(self) -> None:
-        self._idle = None
-        if not self._holders:
-            for task in self._tasks.values():
-                task.cancel()
-            self._tasks, self._followers = {}, {}
 
     def _follow(self, resource: Resource) -> None:
         if resource in self._tasks:
@@ -155,10 +114,12 @@ class ClusterCache:
         own = [item for item in self._objects(WORKLOADS).values() if _is_workload_of(item, job_uid)]
         return max(own, key=lambda item: (not _has_finished(item), _created(item)), default=None)
 
-    def pods(self, submission_id: str) -> Sequence[Json]:
-        """Oldest first."""
-        own = [item for item in self._objects(PODS).values() if submission_of(item) == submission_id]
-        return sorted(own, key=_created)
+    def pods(self) -> Mapping[str, Sequence[Json]]:
+        """By Submission, oldest first."""
+        found: dict[str, list[Json]] = {}
+        for pod in sorted(self._objects(PODS).values(), key=_created):
+            found.setdefault(submission_of(pod), []).append(pod)
+        return found
 
     def events(self, submission_id: str) -> Sequence[Json]:
         """Of the Job and its pods, newest last."""

@@ -116,16 +116,16 @@ class LogReader:
             self._held, self._is_cut = b"", True
 
     def _take(self, line: bytes) -> bytes:
-        match = _STAMP.match(line)
-        at_ns = _nanoseconds(match) if match else self.place.at_ns
+        found = _parse_stamp(line)
+        at_ns, text = found if found is not None else (self.place.at_ns, line)
         if self._to_skip is not None and self._is_known(at_ns, self._to_skip):
             return b""
         self._to_skip = None
         self.place = LogPlace(at_ns=at_ns, count=self.place.count + 1 if at_ns == self.place.at_ns else 1)
-        events, text = self._events.feed(line[match.end() :] if match else line)
+        events, output = self._events.feed(text)
         for event in events:
             self.report = note_event(self.report, event)
-        return text
+        return output
 
     def _is_known(self, at_ns: int, last: LogPlace) -> bool:
         if at_ns == last.at_ns and self._skipped < last.count:
@@ -141,10 +141,14 @@ def _plain(error: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**texts, **numbers}
 
 
-def _nanoseconds(match: re.Match[bytes]) -> int:
+def _parse_stamp(line: bytes) -> tuple[int, bytes] | None:
+    """The time before a line, in ns since 1970, and the line; None where no time stands before it."""
+    match = _STAMP.match(line)
+    if match is None:
+        return None
     seconds, fraction, offset = (part.decode() if part else "" for part in match.groups())
     try:
         at = datetime.fromisoformat(seconds + ("+00:00" if offset == "Z" else offset))
     except ValueError:
-        return 0
-    return int(at.timestamp()) * _SECOND_NS + int(fraction.ljust(9, "0") or 0)
+        return None
+    return int(at.timestamp()) * _SECOND_NS + int(fraction.ljust(9, "0") or 0), line[match.end() :]

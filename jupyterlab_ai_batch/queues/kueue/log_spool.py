@@ -1,7 +1,7 @@
 """Where the log of an Attempt is kept on this machine: the text, and how far it was read.
 
-Why a file: offsets that a browser reads by must stay what they are, over reconnects, restarts of the server, and the end
-of the pod. Of the processes of a user that look at the same log, the one that holds the file's lock writes it.
+Why a file: offsets that a browser reads by must stay what they are, over reconnects, restarts of the server, and the
+end of the pod. Of the processes of a user that look at the same log, the one that holds the file's lock writes it.
 """
 
 from __future__ import annotations

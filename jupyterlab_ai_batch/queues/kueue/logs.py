@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from .api import ClusterApi, Json
 from .log_lines import RunnerReport
 from .log_spool import LogSpool
+from .paths import KueuePaths, is_safe_id
 from .pauses import Pauses
-from .paths import KueuePaths
 from .pod_log import LoggingPod, PodLog, parse_logging_pod
+from .waiting import wait_shortly
 
 MAX_FOLLOWED = 64
 CAUGHT_UP_S = 2.0
@@ -46,7 +47,7 @@ class Logs:
         """Follow these pods, by Submission; what is not among them is gone."""
         self._present = {}
         for submission_id, items in pods.items():
-            for item in items:
+            for item in items if is_safe_id(submission_id) else ():
                 pod = parse_logging_pod(item, now=self._now())
                 if pod is not None:
                     self._present[pod.uid] = pod
@@ -62,20 +63,20 @@ class Logs:
     async def catch_up(self, pod_uids: Collection[str]) -> None:
         """Hear what these pods have said up to now; not for longer than ``CAUGHT_UP_S``."""
         waits = [self._logs[uid].caught_up.wait() for uid in pod_uids if uid in self._logs]
-        await _wait_shortly(waits, CAUGHT_UP_S)
+        await wait_shortly(waits, CAUGHT_UP_S)
 
     async def settle(self, pod_uid: str) -> None:
         """Hear a pod that has ended to its last word; not for longer than ``SETTLED_S``."""
         if pod_uid in self._tasks:
             await asyncio.wait({self._tasks[pod_uid]}, timeout=SETTLED_S)
 
-    async def stop(self) -> None:
+    def stop(self) -> Collection[asyncio.Task[None]]:
+        """Follow no more; the tasks that end now, when they have written what they heard."""
         tasks = list(self._tasks.values())
         self._tasks, self._logs, self._present = {}, {}, {}
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        return tasks
 
     def _start(self, submission_id: str, pod: LoggingPod) -> None:
         if pod.uid in self._tasks or sum(not task.done() for task in self._tasks.values()) >= MAX_FOLLOWED:
@@ -89,11 +90,3 @@ class Logs:
             pauses=self._make_pauses(),
         )
         self._tasks[pod.uid] = asyncio.get_running_loop().create_task(self._logs[pod.uid].run())
-
-
-async def _wait_shortly(waits: Collection[Awaitable[object]], limit_s: float) -> None:
-    if not waits:
-        return
-    _, late = await asyncio.wait([asyncio.ensure_future(wait) for wait in waits], timeout=limit_s)
-    for wait in late:
-        wait.cancel()

@@ -18,7 +18,7 @@ from .log_lines import LogReader, RunnerReport
 from .log_spool import LogCursor, LogSpool
 from .pauses import Pauses
 from .store import name_of, uid_of
-from .streams import in_thread, with_silences
+from .waiting import in_thread, with_silences
 
 FLUSH_S = 0.2
 LOOK_AGAIN_S = 1.0
@@ -104,7 +104,7 @@ class PodLog:
     async def run(self) -> None:
         """Follow until the log has ended, or the pod is gone."""
         try:
-            while not await self._take():
+            while not await self._take():  # noqa: ASYNC110 - another process holds the file
                 await asyncio.sleep(LOOK_AGAIN_S)
             if not self.is_complete:
                 await self._follow()

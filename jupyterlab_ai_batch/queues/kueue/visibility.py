@@ -17,6 +17,7 @@ from ...models import QueuePosition
 from .api import ClusterApi, Json
 from .json_fields import field, records, whole
 from .pauses import Pauses
+from .waiting import wait_shortly
 
 INTERVAL_S = 5.0
 INTEREST_S = 60.0
@@ -52,11 +53,7 @@ class Positions:
             if name not in self._queues:
                 self._queues[name] = _WatchedQueue(self._ask(name), self._on_change, self._clock, self._sleep)
             self._queues[name].want()
-        waits = [asyncio.ensure_future(queue.answered.wait()) for queue in self._queues.values()]
-        if waits:
-            _, late = await asyncio.wait(waits, timeout=FIRST_ANSWER_S)
-            for wait in late:
-                wait.cancel()
+        await wait_shortly([queue.answered.wait() for queue in self._queues.values()], FIRST_ANSWER_S)
 
     def of(self, queue: str, job_uid: str) -> QueuePosition | None:
         """Where the Workload of a Job stands; None when it does not wait there, or nobody knows."""

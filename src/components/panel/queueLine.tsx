@@ -23,7 +23,7 @@ export function QueueLine(props: {
           {queue.name}
         </span>
       )}
-      {queue.slots <= DRAWN_SLOTS && (
+      {queue.slots !== null && queue.slots <= DRAWN_SLOTS && (
         <span className="jp-AiBatch-slots" aria-hidden="true">
           {Array.from({ length: queue.slots }, (_, slot) => (
             <span

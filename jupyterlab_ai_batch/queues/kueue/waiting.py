@@ -1,9 +1,9 @@
-"""Streams of bytes that come when they come, and work in threads that is waited for."""
+"""Waiting: for what streams bring, for work in threads, for something that may never come."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Coroutine
 from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
@@ -56,6 +56,18 @@ async def _next(pieces: AsyncIterable[T]) -> list[T]:
     async for piece in pieces:
         return [piece]
     return []
+
+
+async def wait_shortly(waits: Collection[Coroutine[object, object, object]], limit_s: float) -> None:
+    """Wait for all of them, but not for longer than ``limit_s``; what is late is cancelled."""
+    if not waits:
+        return
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, timeout=limit_s)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,0 +1,258 @@
+"""KueueBackend: the QueueBackend port on a shared pool that Kueue manages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from datetime import datetime
+from pathlib import Path
+
+from ...errors import BatchError, QueueError, QueueUnreachableError, SubmissionNotFoundError
+from ...models import LogChunk, Observation, PreflightCheck, Profile, QueueEntry, QueueReading
+from ...oci.layout import ImageLayout
+from ..port import StoredOutputs
+from .api import JOBS, LOCAL_QUEUES, ClusterApi
+from .cache import has_ended
+from .conditions import observe
+from .ending import Endings
+from .entries import entry_of
+from .fetching import fetch_outputs, outputs_here
+from .histories import Histories
+from .kept_logs import KeptLogs
+from .lookout import Lookout, Sighting
+from .manifest import MANAGED_BY, MANAGED_BY_LABEL, export_yaml, job_name
+from .memory import Memory, Remembered, with_cancel, with_release
+from .notifier import Notifier
+from .paths import KueuePaths, is_safe_id
+from .pauses import Pauses
+from .preflight import Preflight
+from .queue_readings import read_queue
+from .reading_logs import LogRequest, read_attempt_log
+from .repository import OutputsRepository
+from .settings import KueueSettings
+from .store import uid_of
+from .submitting import Submitter
+from .tidying import Tidier
+from .waiting import in_thread
+
+
+class KueueBackend:
+    """Runs Submissions as Jobs that Kueue queues; the truth is in the cluster and the registry."""
+
+    name = "kueue"
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        settings: KueueSettings,
+        api: ClusterApi,
+        open_repository: Callable[[], OutputsRepository],
+        pod: str,
+        python: str,
+        now: Callable[[], datetime],
+        container: str | None = None,
+        make_pauses: Callable[[], Pauses] = Pauses,
+    ) -> None:
+        """Do no I/O.
+
+        Args:
+            open_repository: The user's repository, with the server's credentials; may block.
+            pod: Name of the server's own pod, and ``container`` in it; from the downward API.
+            python: Interpreter in the server's image that has this package.
+            now: Aware UTC.
+        """
+        self._api = api
+        self._settings = settings
+        self._now = now
+        self._paths = KueuePaths(data_dir)
+        self._layout = ImageLayout(self._paths.outputs)
+        self._memory = Memory(self._paths)
+        self._notifier = Notifier()
+        notify = self._notifier.notify
+        self._histories = Histories(open_repository, on_change=notify)
+        self._kept_logs = KeptLogs(self._paths, self._histories)
+        self._lookout = Lookout(api, self._paths, self._histories, self._notifier, now=now, make_pauses=make_pauses)
+        self._endings = Endings(
+            self._lookout, self._histories, self._kept_logs, self._memory, on_change=notify, make_pauses=make_pauses
+        )
+        self._submitter = Submitter(api, settings, pod=pod, container=container, python=python)
+        self._preflight = Preflight(api, settings, self._submitter, self._histories, now=now)
+        self._tidier = Tidier(api, self._memory, self._paths, self._layout, now=now)
+
+    # --- the port -------------------------------------------------------------------------------------------------
+
+    async def submit(self, entry: QueueEntry) -> None:
+        remembered = await in_thread(self._memory.get, entry.submission.id)
+        if remembered is None or remembered.ended is None:
+            await self._submitter.submit(entry)
+            self._notifier.notify()
+
+    async def cancel(self, submission_id: str) -> None:
+        remembered = await in_thread(self._memory.get, submission_id)
+        if remembered is not None and remembered.ended is not None:
+            return
+        job = await self._api.get(JOBS, job_name(submission_id))
+        entry = entry_of(job)
+        if job is None or entry is None:
+            if remembered is None:
+                raise _unknown(submission_id)
+            return
+        if has_ended(job):
+            return
+        # Written down first: the Job's own mark goes with it, and the end would look like somebody else's deed.
+        await in_thread(self._memory.update, entry, with_cancel(self._now()))
+        await self._api.delete(JOBS, job_name(submission_id), uid=uid_of(job), foreground=True)
+        self._notifier.notify()
+
+    async def observe(self, submission_ids: Sequence[str]) -> Mapping[str, Observation]:
+        known = await in_thread(self._memory.get_all, list(submission_ids))
+        found = {name: remembered.ended for name, remembered in known.items() if remembered.ended is not None}
+        still_open = [name for name in submission_ids if name not in found]
+        if still_open:
+            await self._lookout.ready()
+            self._tidier.tidy(self._lookout.jobs())
+            for name in still_open:
+                observation = await self._observe(name, known.get(name))
+                if observation is not None:
+                    found[name] = observation
+        return found
+
+    async def list_entries(self) -> Sequence[QueueEntry]:
+        listing = await self._api.list(JOBS, labels=f"{MANAGED_BY_LABEL}={MANAGED_BY}")
+        remembered = await in_thread(self._memory.everything)
+        entries = {known.submission_id: known.entry for known in remembered}
+        entries |= {entry.submission.id: entry for entry in map(entry_of, listing.items) if entry is not None}
+        return sorted(entries.values(), key=lambda entry: entry.submission.created_at)
+
+    async def watch(self) -> AsyncIterator[None]:
+        async with aclosing(self._lookout.changes()) as changes:
+            async for _ in changes:
+                yield
+
+    async def read_log(self, submission_id: str, *, attempt: int | None, offset: int, limit_bytes: int) -> LogChunk:
+        remembered = await in_thread(self._memory.get, submission_id)
+        has_ended = remembered is not None and remembered.ended is not None
+        if not has_ended:
+            await self._check_known(submission_id, remembered)
+            with suppress(QueueError):  # what was heard so far can be read all the same
+                await self._lookout.ready()
+        elif attempt is not None or not self._histories.known(submission_id).stored:
+            with suppress(BatchError):
+                await self._histories.fresh(submission_id)
+        return await read_attempt_log(
+            submission_id,
+            LogRequest(number=attempt, offset=offset, limit_bytes=limit_bytes),
+            paths=self._paths,
+            history=self._histories.known(submission_id),
+            kept_logs=self._kept_logs,
+            present=frozenset() if has_ended else self._lookout.present_pods(submission_id),
+            has_ended=has_ended,
+        )
+
+    async def latest_outputs(self, submission_id: str) -> StoredOutputs | None:
+        remembered = await in_thread(self._memory.get, submission_id)
+        is_final = remembered is not None and remembered.ended is not None
+        if is_final:
+            here = await in_thread(outputs_here, self._layout, submission_id)
+            if here is not None:
+                return here
+        else:
+            await self._check_known(submission_id, remembered)
+        newest = (await self._histories.fresh(submission_id)).newest
+        if newest is None:
+            return None
+        return await self._histories.with_repository(
+            lambda repository: fetch_outputs(repository, self._layout, submission_id, newest.digest, is_final=is_final)
+        )
+
+    async def release(self, submission_id: str) -> None:
+        remembered = await in_thread(self._memory.get, submission_id)
+        job = await self._api.get(JOBS, job_name(submission_id)) if is_safe_id(submission_id) else None
+        entry = remembered.entry if remembered is not None else entry_of(job)
+        if entry is None:
+            return
+        await in_thread(self._memory.update, entry, with_release(self._now()))
+        await self._keep_logs(submission_id)
+        if job is not None and has_ended(job):
+            await self._tidier.remove(job)
+        await self._tidier.prune()
+
+    async def list_queues(self) -> Sequence[QueueReading]:
+        gpu_resources = {profile.gpu_resource for profile in self._settings.profiles} - {""}
+        queues = await asyncio.gather(*(self._api.get(LOCAL_QUEUES, name) for name in self._settings.queues))
+        return [
+            read_queue(name, queue or {}, gpu_resources=gpu_resources, observed_at=self._now())
+            for name, queue in zip(self._settings.queues, queues, strict=True)
+        ]
+
+    async def list_profiles(self) -> Sequence[Profile]:
+        return [profile.profile for profile in self._settings.profiles]
+
+    async def preflight(self) -> Sequence[PreflightCheck]:
+        return await self._preflight.run()
+
+    async def close(self) -> None:
+        await self._endings.stop()
+        await self._tidier.stop()
+        await self._lookout.stop()
+        await self._histories.stop()
+        await self._api.close()
+
+    # --- beyond the port ------------------------------------------------------------------------------------------
+
+    async def manifest(self, submission_id: str) -> str:
+        """The Submission as YAML that ``kubectl apply`` takes.
+
+        Raises:
+            SubmissionNotFoundError: there is neither its Job nor a memory of it.
+            QueueError
+        """
+        remembered = await in_thread(self._memory.get, submission_id)
+        job = await self._api.get(JOBS, job_name(submission_id)) if remembered is None else None
+        entry = remembered.entry if remembered is not None else entry_of(job)
+        if entry is None:
+            raise _unknown(submission_id)
+        return export_yaml(await self._submitter.build(entry))
+
+    # --------------------------------------------------------------------------------------------------------------
+
+    async def _observe(self, submission_id: str, remembered: Remembered | None) -> Observation | None:
+        cancel_asked = remembered is not None and remembered.cancel_asked_at is not None
+        sighting = await self._lookout.sight(submission_id)
+        seen = observe(submission_id, self._lookout.read(submission_id, sighting), cancel_asked=cancel_asked)
+        if seen is None:
+            seen = await self._observe_traces(submission_id, sighting)
+        if seen is None or not seen.state.is_terminal:
+            return seen
+        entry = entry_of(sighting.job) or (remembered.entry if remembered is not None else None)
+        return await self._endings.find_out(seen, entry)
+
+    async def _observe_traces(self, submission_id: str, sighting: Sighting) -> Observation | None:
+        """Nothing of it is in the cluster: what it stored says whether it ever was.
+
+        Raises:
+            QueueUnreachableError: the registry cannot say so; nothing is given up for lost before it can.
+        """
+        try:
+            await self._histories.fresh(submission_id)
+        except BatchError as exc:
+            raise QueueUnreachableError(exc.message, hint=exc.hint, details=exc.details) from exc
+        return observe(submission_id, self._lookout.read(submission_id, sighting))
+
+    async def _check_known(self, submission_id: str, remembered: Remembered | None) -> None:
+        if remembered is not None or self._lookout.knows(submission_id):
+            return
+        if not is_safe_id(submission_id) or entry_of(await self._api.get(JOBS, job_name(submission_id))) is None:
+            raise _unknown(submission_id)
+
+    async def _keep_logs(self, submission_id: str) -> None:
+        """Have the logs of all Attempts here before their pods go; one that is nowhere any more is lost."""
+        for stored in self._histories.known(submission_id).stored:
+            with suppress(BatchError):
+                await self._kept_logs.fetch(submission_id, stored)
+
+
+def _unknown(submission_id: str) -> SubmissionNotFoundError:
+    return SubmissionNotFoundError("The cluster knows no such submission.", details={"submission_id": submission_id})
