@@ -6,10 +6,20 @@ import pytest
 from queue_worlds import LocalWorld
 
 
-@pytest.fixture(params=["local"])
+def _kueue_world(base):
+    pytest.importorskip("kubernetes.aio")
+    from kueue_world import KueueWorld
+
+    return KueueWorld(base)
+
+
+WORLDS = {"local": LocalWorld, "kueue": _kueue_world}
+
+
+@pytest.fixture(params=WORLDS)
 def world(request, tmp_path):
-    """A fresh world; closed by ``play``."""
-    return {"local": LocalWorld}[request.param](tmp_path)
+    """A fresh world; opened and closed by ``play``."""
+    return WORLDS[request.param](tmp_path)
 
 
 @pytest.fixture
@@ -18,6 +28,7 @@ def play(world):
 
     def run(story):
         async def whole():
+            await world.open()
             try:
                 return await asyncio.wait_for(story(), 120)
             finally:

@@ -62,8 +62,9 @@ def make_entry(
     max_duration_s=None,
     digest=DIGEST,
     prefixes=(),
+    created_at=None,
 ):
-    now = datetime.now(timezone.utc)
+    now = created_at or datetime.now(timezone.utc)
     submission = Submission(
         id=submission_id,
         state=SubmissionState.QUEUED,

@@ -22,7 +22,17 @@ WAIT_S = 40.0
 
 
 class LocalWorld:
-    """LocalQueueBackend with the real worker, the fake runner, and a home of its own."""
+    """LocalQueueBackend with the real worker, the fake runner, and a home of its own.
+
+    Attributes:
+        restores: Whether the backend itself restores Snapshots, and so meets damaged ones.
+        honours_priority: Whether a Submission's priority orders the queue.
+        waiting_codes: What explains a wait for others.
+    """
+
+    restores = True
+    honours_priority = True
+    waiting_codes = frozenset({"waiting_for_slot"})
 
     def __init__(self, base):
         self.home = base / "home"
@@ -64,6 +74,9 @@ class LocalWorld:
 
     def worker_pid(self):
         return worker_pid(self.paths.worker_lock)
+
+    async def open(self):
+        pass
 
     async def close(self):
         for backend in self._backends:

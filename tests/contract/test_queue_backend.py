@@ -1,6 +1,7 @@
 """The contract of QueueBackend, run against every backend."""
 
 import asyncio
+from datetime import datetime, timezone
 
 import pytest
 from queue_fakes import CORRUPT
@@ -79,7 +80,8 @@ def test_unknown_ids(world, play):
 
 
 def test_order_and_position(world, play):
-    """Higher priority first, then arrival; positions are 0-based and count who is ahead."""
+    """Higher priority first where it counts, then arrival; positions are 0-based and count who is ahead."""
+    order = ["urgent", "b", "c"] if world.honours_priority else ["b", "c", "urgent"]
 
     async def story():
         backend = world.backend
@@ -87,11 +89,17 @@ def test_order_and_position(world, play):
         await reach(backend, "first", SubmissionState.RUNNING)
         for name, priority in (("b", 0), ("c", 0), ("urgent", 5)):
             await backend.submit(world.entry(name, GOOD, priority=priority))
-        seen = await backend.observe(["b", "c", "urgent"])
-        assert {"urgent": 0, "b": 1, "c": 2} == {name: seen[name].position.in_local_queue for name in seen}
-        assert {"waiting_for_slot"} == {observation.explanation.code for observation in seen.values()}
+
+        async def places():
+            seen = await backend.observe(order)
+            return {name: one.position.in_local_queue for name, one in seen.items() if one.position is not None}
+
+        expected = {name: place for place, name in enumerate(order)}
+        await eventually(places, lambda found: found == expected)
+        seen = await backend.observe(order)
+        assert {observation.explanation.code for observation in seen.values()} <= world.waiting_codes
         world.gate("go").touch()
-        ended = [await reach(backend, name) for name in ("urgent", "b", "c")]
+        ended = [await reach(backend, name) for name in order]
         starts = [observation.attempts[0].started_at for observation in ended]
         assert sorted(starts) == starts
         assert all(observation.position is None for observation in ended)
@@ -100,7 +108,7 @@ def test_order_and_position(world, play):
 
 
 def test_cancel_while_queued(world, play):
-    """A waiting Submission is cancelled at once, without an Attempt; again changes nothing."""
+    """A waiting Submission is cancelled without an Attempt; again changes nothing."""
 
     async def story():
         await world.backend.submit(world.entry("first", waiting(world)))
@@ -108,7 +116,7 @@ def test_cancel_while_queued(world, play):
         await world.backend.submit(world.entry("s2", GOOD))
         await world.backend.cancel("s2")
         await world.backend.cancel("s2")
-        seen = (await world.backend.observe(["s2"]))["s2"]
+        seen = await reach(world.backend, "s2")
         assert (SubmissionState.CANCELLED, (), "cancelled_by_user") == (
             seen.state,
             seen.attempts,
@@ -162,6 +170,8 @@ def test_a_failing_cell(world, play):
 
 def test_a_damaged_snapshot(world, play):
     """A Snapshot that cannot be restored fails with the error's code; the next Submission runs."""
+    if not world.restores:
+        pytest.skip("something else restores")
 
     async def story():
         await world.backend.submit(world.entry("bad", GOOD, digest=CORRUPT))
@@ -225,9 +235,11 @@ def test_entries_come_back_whole(world, play):
     """What was handed in is what a lost ledger is rebuilt from, oldest first."""
 
     async def story():
-        entries = [world.entry(name, GOOD) for name in ("z", "a")]
-        for entry in entries:
-            await world.backend.submit(entry)
+        entries = []
+        for minute, name in enumerate(("z", "a")):
+            created_at = datetime(2026, 11, 20, 10, minute, tzinfo=timezone.utc)
+            entries.append(world.entry(name, GOOD, created_at=created_at))
+            await world.backend.submit(entries[-1])
         listed = await world.backend.list_entries()
         assert ["z", "a"] == [entry.submission.id for entry in listed]
         assert [entry.run for entry in entries] == [entry.run for entry in listed]
@@ -241,7 +253,7 @@ def test_queues_profiles_preflight(world, play):
     async def story():
         queues = await world.backend.list_queues()
         profiles = await world.backend.list_profiles()
-        assert queues[0].slots >= 1
+        assert queues[0].slots is None or queues[0].slots >= 1
         assert profiles[0].name
         assert all(check.summary for check in await world.backend.preflight())
 

@@ -282,7 +282,9 @@ def test_watch_tells_what_happens(tmp_path):
                 json.dumps(one).encode() + b"\n"
                 for one in (event("ADDED", "a", "6"), event("MODIFIED", "a", "8"), event("DELETED", "a", "9"))
             )
-            server.answers = [stream(*(lines[at : at + 7] for at in range(0, len(lines), 7)), event("BOOKMARK", "", "11"))]
+            server.answers = [
+                stream(*(lines[at : at + 7] for at in range(0, len(lines), 7)), event("BOOKMARK", "", "11"))
+            ]
             assert [
                 (ChangeKind.OPENED, ""),
                 (ChangeKind.PRESENT, "6"),
@@ -414,9 +416,13 @@ def test_rights_are_asked_for(tmp_path):
             server.answers = [web.json_response({"status": {"allowed": True}})]
             assert await api.may("create", JOBS)
             body = json.loads((await server.requests[-1].read()).decode())
-            assert {"verb": "create", "group": "batch", "resource": "jobs", "subresource": "", "namespace": "alice"} == (
-                body["spec"]["resourceAttributes"]
-            )
+            assert {
+                "verb": "create",
+                "group": "batch",
+                "resource": "jobs",
+                "subresource": "",
+                "namespace": "alice",
+            } == (body["spec"]["resourceAttributes"])
             server.answers = [web.json_response({"status": {"allowed": "yes"}})]
             assert not await api.may("create", JOBS)
 
@@ -442,7 +448,9 @@ def test_a_replaced_token_is_read_again(tmp_path):
     run(story())
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"contexts": 3}', json.dumps({"current-context": "x", "contexts": []})])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"contexts": 3}', json.dumps({"current-context": "x", "contexts": []})]
+)
 def test_unusable_kubeconfig(tmp_path, content):
     """A kubeconfig that is none is an error that names the file, not a crash."""
 

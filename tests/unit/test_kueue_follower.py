@@ -168,7 +168,9 @@ def test_garbage_does_not_end_it():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.sampled_from(["put", "remove", "cut", "compact", "fail", "heal", "turn"]), max_size=30), st.randoms())
+@given(
+    st.lists(st.sampled_from(["put", "remove", "cut", "compact", "fail", "heal", "turn"]), max_size=30), st.randoms()
+)
 def test_ends_at_the_state_of_the_cluster(actions, dice):
     """Whatever happens to objects and streams, in whatever order: in the end the view is the cluster's."""
 

@@ -37,7 +37,9 @@ class FakeLog:
         self.lines = lines
 
     def stream(self, since):
-        floor = int(datetime.strptime(since, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc).timestamp()) if since else 0
+        floor = (
+            int(datetime.strptime(since, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc).timestamp()) if since else 0
+        )
         return b"".join(stamped(at, text) for at, text in self.lines if at >= floor * NS)
 
 
@@ -72,7 +74,12 @@ def test_events_are_heard_and_left_out():
         (3, b"text"),
         (4, event("stored").rstrip()),
         (5, event("later_kind").rstrip()),
-        (6, event("failed", error={"ename": "E", "evalue": "x" * 9999, "cell": 2, "more": [1], "nan": float("nan")}).rstrip()),
+        (
+            6,
+            event(
+                "failed", error={"ename": "E", "evalue": "x" * 9999, "cell": 2, "more": [1], "nan": float("nan")}
+            ).rstrip(),
+        ),
         (7, event("finished").rstrip()),
     ]
     reader = LogReader(LogPlace(), RunnerReport())

@@ -101,7 +101,7 @@ def _build_configuration(settings: ConnectionSettings) -> Configuration:
     load = _load_service_account if settings.kubeconfig is None else _load_kubeconfig
     try:
         load(configuration, settings)
-    except Exception as exc:  # noqa: BLE001 - the loaders trust a kubeconfig's shape; their words may quote it
+    except Exception as exc:
         source = settings.kubeconfig or settings.service_account
         raise QueueError(
             "The credentials for the cluster cannot be read.",

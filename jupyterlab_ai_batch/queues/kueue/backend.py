@@ -12,17 +12,18 @@ from ...errors import BatchError, QueueError, QueueUnreachableError, SubmissionN
 from ...models import LogChunk, Observation, PreflightCheck, Profile, QueueEntry, QueueReading
 from ...oci.layout import ImageLayout
 from ..port import StoredOutputs
-from .api import JOBS, LOCAL_QUEUES, ClusterApi
+from .api import JOBS, LOCAL_QUEUES, ClusterApi, Json
 from .cache import has_ended
 from .conditions import observe
-from .ending import Endings
+from .ending import Endings, deleted_unseen
 from .entries import entry_of
 from .fetching import fetch_outputs, outputs_here
 from .histories import Histories
 from .kept_logs import KeptLogs
 from .lookout import Lookout, Sighting
-from .manifest import MANAGED_BY, MANAGED_BY_LABEL, export_yaml, job_name
+from .manifest import export_yaml
 from .memory import Memory, Remembered, with_cancel, with_release
+from .naming import MANAGED_BY, MANAGED_BY_LABEL, job_name
 from .notifier import Notifier
 from .paths import KueuePaths, is_safe_id
 from .pauses import Pauses
@@ -79,6 +80,7 @@ class KueueBackend:
         )
         self._submitter = Submitter(api, settings, pod=pod, container=container, python=python)
         self._preflight = Preflight(api, settings, self._submitter, self._histories, now=now)
+        self._seen: dict[str, QueueEntry | None] = {}
         self._tidier = Tidier(api, self._memory, self._paths, self._layout, now=now)
 
     # --- the port -------------------------------------------------------------------------------------------------
@@ -93,7 +95,7 @@ class KueueBackend:
         remembered = await in_thread(self._memory.get, submission_id)
         if remembered is not None and remembered.ended is not None:
             return
-        job = await self._api.get(JOBS, job_name(submission_id))
+        job = await self._job(submission_id)
         entry = entry_of(job)
         if job is None or entry is None:
             if remembered is None:
@@ -169,7 +171,7 @@ class KueueBackend:
 
     async def release(self, submission_id: str) -> None:
         remembered = await in_thread(self._memory.get, submission_id)
-        job = await self._api.get(JOBS, job_name(submission_id)) if is_safe_id(submission_id) else None
+        job = await self._job(submission_id)
         entry = remembered.entry if remembered is not None else entry_of(job)
         if entry is None:
             return
@@ -210,7 +212,7 @@ class KueueBackend:
             QueueError
         """
         remembered = await in_thread(self._memory.get, submission_id)
-        job = await self._api.get(JOBS, job_name(submission_id)) if remembered is None else None
+        job = await self._job(submission_id) if remembered is None else None
         entry = remembered.entry if remembered is not None else entry_of(job)
         if entry is None:
             raise _unknown(submission_id)
@@ -222,15 +224,17 @@ class KueueBackend:
         cancel_asked = remembered is not None and remembered.cancel_asked_at is not None
         sighting = await self._lookout.sight(submission_id)
         seen = observe(submission_id, self._lookout.read(submission_id, sighting), cancel_asked=cancel_asked)
+        if sighting.job is not None and submission_id not in self._seen:
+            self._seen[submission_id] = entry_of(sighting.job)
         if seen is None:
             seen = await self._observe_traces(submission_id, sighting)
         if seen is None or not seen.state.is_terminal:
             return seen
-        entry = entry_of(sighting.job) or (remembered.entry if remembered is not None else None)
+        entry = self._seen.get(submission_id) or (remembered.entry if remembered is not None else None)
         return await self._endings.find_out(seen, entry)
 
     async def _observe_traces(self, submission_id: str, sighting: Sighting) -> Observation | None:
-        """Nothing of it is in the cluster: what it stored says whether it ever was.
+        """Nothing of it is in the cluster: what it stored says whether it ever was, unless it was seen there.
 
         Raises:
             QueueUnreachableError: the registry cannot say so; nothing is given up for lost before it can.
@@ -239,12 +243,19 @@ class KueueBackend:
             await self._histories.fresh(submission_id)
         except BatchError as exc:
             raise QueueUnreachableError(exc.message, hint=exc.hint, details=exc.details) from exc
-        return observe(submission_id, self._lookout.read(submission_id, sighting))
+        seen = observe(submission_id, self._lookout.read(submission_id, sighting))
+        if seen is not None or submission_id not in self._seen:
+            return seen
+        return deleted_unseen(submission_id, self._now())
+
+    async def _job(self, submission_id: str) -> Json | None:
+        """The Job as it is now, not as it was last heard of."""
+        return await self._api.get(JOBS, job_name(submission_id)) if is_safe_id(submission_id) else None
 
     async def _check_known(self, submission_id: str, remembered: Remembered | None) -> None:
         if remembered is not None or self._lookout.knows(submission_id):
             return
-        if not is_safe_id(submission_id) or entry_of(await self._api.get(JOBS, job_name(submission_id))) is None:
+        if entry_of(await self._job(submission_id)) is None:
             raise _unknown(submission_id)
 
     async def _keep_logs(self, submission_id: str) -> None:

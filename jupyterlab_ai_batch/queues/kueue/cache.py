@@ -13,7 +13,8 @@ from ...errors import BatchError, QueueUnreachableError
 from .api import EVENTS, JOBS, PODS, WORKLOADS, ClusterApi, Json, Resource
 from .follower import Follower
 from .json_fields import field, moment, records
-from .manifest import MANAGED_BY, MANAGED_BY_LABEL, SUBMISSION_LABEL, job_name
+from .naming import MANAGED_BY, MANAGED_BY_LABEL, SUBMISSION_LABEL, job_name
+from .paths import is_safe_id
 from .pauses import Pauses
 from .store import name_of, uid_of
 from .waiting import wait_shortly
@@ -21,6 +22,7 @@ from .waiting import wait_shortly
 FIRST_VIEW_S = 15.0
 STALE_S = 6.0
 JOB_UID_LABEL = "kueue.x-k8s.io/job-uid"
+_JOB_PREFIX = job_name("0").removesuffix("0")
 _ALWAYS = (JOBS, WORKLOADS, PODS)
 _FINISHED = frozenset({"Complete", "Failed"})
 
@@ -107,7 +109,7 @@ class ClusterCache:
         return list(self._objects(JOBS).values())
 
     def job(self, submission_id: str) -> Json | None:
-        return self._objects(JOBS).get(job_name(submission_id))
+        return self._objects(JOBS).get(job_name(submission_id)) if is_safe_id(submission_id) else None
 
     def workload(self, job_uid: str) -> Json | None:
         """The Job's newest Workload that has not finished, else its newest."""
@@ -164,7 +166,7 @@ def _has_finished(workload: Json) -> bool:
 
 
 def _is_about_us(event: Json) -> bool:
-    return _subject(event).startswith(job_name(""))
+    return _subject(event).startswith(_JOB_PREFIX)
 
 
 def _is_about(event: Json, job: str) -> bool:

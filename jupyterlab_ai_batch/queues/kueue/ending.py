@@ -10,11 +10,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
 from ...errors import BatchError
 from ...models import Explanation, Observation, QueueEntry
 from ...words import SubmissionState
 from .conditions import Reading, observe
+from .explanations import deleted_elsewhere
 from .histories import Histories
 from .kept_logs import KeptLogs
 from .lookout import Lookout
@@ -46,11 +48,11 @@ class Endings:
         self._memory = memory
         self._on_change = on_change
         self._make_pauses = make_pauses
-        self._tasks: dict[str, asyncio.Task[Observation | None]] = {}
+        self._tasks: dict[str, asyncio.Task[Observation]] = {}
         self._errors: dict[str, BatchError] = {}
 
-    async def find_out(self, seen: Observation, entry: QueueEntry | None) -> Observation | None:
-        """How it ended, or where it stands until that is known; None when nothing is known of it any more.
+    async def find_out(self, seen: Observation, entry: QueueEntry | None) -> Observation:
+        """How it ended, or where it stands until that is known.
 
         Args:
             seen: What the cluster alone says: that it has ended.
@@ -76,7 +78,7 @@ class Endings:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _find_out(self, submission_id: str, entry: QueueEntry | None) -> Observation | None:
+    async def _find_out(self, submission_id: str, entry: QueueEntry | None) -> Observation:
         pauses = self._make_pauses()
         while True:
             try:
@@ -87,7 +89,7 @@ class Endings:
             self._on_change()
             await asyncio.sleep(pauses.next())
 
-    async def _read(self, submission_id: str, entry: QueueEntry | None) -> Observation | None:
+    async def _read(self, submission_id: str, entry: QueueEntry | None) -> Observation:
         remembered = await in_thread(self._memory.get, submission_id)
         cancel_asked = remembered is not None and remembered.cancel_asked_at is not None
         sighting = await self._lookout.sight(submission_id)
@@ -95,7 +97,8 @@ class Endings:
         await self._histories.fresh(submission_id)
         reading = await self._with_kept_report(submission_id, self._lookout.read(submission_id, sighting))
         ended = observe(submission_id, reading, cancel_asked=cancel_asked)
-        if ended is not None and ended.state.is_terminal and entry is not None:
+        ended = ended or deleted_unseen(submission_id, reading.observed_at)
+        if ended.state.is_terminal and entry is not None:
             await in_thread(self._memory.update, entry, with_end(ended))
         self._on_change()
         return ended
@@ -107,6 +110,16 @@ class Endings:
             return reading
         report = await self._kept_logs.report(submission_id, stored[-1])
         return replace(reading, progress=report.progress, failure=report.failure)
+
+
+def deleted_unseen(submission_id: str, observed_at: datetime) -> Observation:
+    """Its Job was there, is gone, and left nothing behind."""
+    return Observation(
+        submission_id=submission_id,
+        state=SubmissionState.CANCELLED,
+        observed_at=observed_at,
+        explanation=deleted_elsewhere(),
+    )
 
 
 def _not_yet(seen: Observation, error: BatchError | None) -> Observation:

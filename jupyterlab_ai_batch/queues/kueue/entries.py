@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ...models import QueueEntry
 from .api import Json
-from .manifest import job_name, parse_entry
+from .manifest import parse_entry
+from .naming import job_name
 from .paths import is_safe_id
 from .store import name_of
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...errors import BlobMissingError, SnapshotCorruptError
+from ...errors import SnapshotCorruptError
 from ...models import Attempt, OutputSet, OutputsSummary
 from ...oci.outputset import outputs_tag, parse_outputs_tag, read_output_set
 from ...words import OutputsState
@@ -74,14 +74,12 @@ def read_history(repository: OutputsRepository, submission_id: str, *, known: Hi
 def _read(
     repository: OutputsRepository, submission_id: str, number: int, known: StoredAttempt | None
 ) -> StoredAttempt | None:
-    digest = repository.tag_digest(outputs_tag(submission_id, number))
-    if digest is None or (known is not None and known.digest == digest):
-        return known
     try:
+        _, digest = repository.get_manifest(outputs_tag(submission_id, number))
+        if known is not None and known.digest == digest:
+            return known
         output_set, _ = read_output_set(repository, digest)
-    except BlobMissingError:  # it was replaced meanwhile, and the old one collected: the next look finds the new one
-        return known
-    except SnapshotCorruptError as exc:
+    except SnapshotCorruptError as exc:  # or it was replaced meanwhile: the next look finds the new one
         _log.warning("%s: the outputs of attempt %s are left out: %s", submission_id, number, exc.message)
         return known
     if (output_set.submission_id, output_set.attempt) != (submission_id, number):
@@ -91,7 +89,8 @@ def _read(
 
 
 def _stored_attempt(output_set: OutputSet, digest: str, known: StoredAttempt | None) -> StoredAttempt:
-    began_at = known.attempt.admitted_at if known is not None else output_set.stored_at
+    # Whole seconds, as all times of the cluster are: nothing then ends before it began.
+    began_at = known.attempt.admitted_at if known is not None else output_set.stored_at.replace(microsecond=0)
     return StoredAttempt(
         attempt=Attempt(
             number=output_set.attempt,

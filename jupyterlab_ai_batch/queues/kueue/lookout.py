@@ -13,9 +13,9 @@ from .cache import ClusterCache, has_ended, is_owned_by, submission_of
 from .conditions import Reading
 from .histories import Histories
 from .logs import Logs
-from .manifest import job_name
+from .naming import job_name
 from .notifier import Notifier
-from .paths import KueuePaths
+from .paths import KueuePaths, is_safe_id
 from .pauses import Pauses
 from .store import uid_of
 from .visibility import Positions
@@ -115,6 +115,8 @@ class Lookout:
         Raises:
             QueueError
         """
+        if not is_safe_id(submission_id):
+            return Sighting(job=None, workload=None, pods=())
         job = self._cache.job(submission_id)
         if job is None:  # a Job that was made a moment ago need not be in the view yet
             job = await self._api.get(JOBS, job_name(submission_id))
@@ -134,7 +136,7 @@ class Lookout:
             job=sighting.job,
             workload=sighting.workload,
             pods=sighting.pods,
-            events=self._cache.events(submission_id),
+            events=self._cache.events(submission_id) if sighting.job is not None else (),
             position=self._positions.of(job.queue, uid_of(sighting.job)) if job and sighting.job else None,
             progress=report.progress,
             failure=report.failure,

@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
+_SAFE_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,52}[a-z0-9])?\Z")
 
 
 def is_safe_id(submission_id: str) -> bool:
-    """Whether an id, which may have come from the cluster, can be the name of a file."""
+    """Whether an id, which may have come from anywhere, can be part of the names of files and objects."""
     return _SAFE_ID.match(submission_id) is not None
 
 

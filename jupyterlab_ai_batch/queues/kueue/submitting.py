@@ -19,7 +19,8 @@ from ...models import QueueEntry
 from .api import JOBS, LOCAL_QUEUES, PODS, ClusterApi, Json
 from .identity import Session, parse_session
 from .json_fields import field, message, parse_conditions, word
-from .manifest import build_job, build_pod, job_name, parse_entry
+from .manifest import build_job, build_pod, parse_entry
+from .naming import job_name
 from .paths import is_safe_id
 from .settings import KueueSettings
 
