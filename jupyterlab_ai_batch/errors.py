@@ -27,7 +27,8 @@
     │     └─ RegistryDeniedError         registry_denied
     ├─ QueueError                        queue_failed                  502
     │  ├─ QueueUnreachableError          queue_unreachable
-    │  └─ QueueTimeoutError              queue_timeout                 504
+    │  ├─ QueueTimeoutError              queue_timeout                 504
+    │  └─ SessionUnusableError           session_unusable
     ├─ OutputError                       output_failed                 422
     │  ├─ OutputMissingError             output_missing                404
     │  └─ OutputConflictError            output_conflict               409
@@ -240,6 +241,12 @@ class QueueTimeoutError(QueueError):
 
     code = "queue_timeout"
     retryable = True
+
+
+class SessionUnusableError(QueueError):
+    """The server's own pod is not what a job in the cluster can be made like."""
+
+    code = "session_unusable"
 
 
 class OutputError(BatchError):
