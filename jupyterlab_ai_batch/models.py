@@ -124,6 +124,9 @@ class OutputSet:
         executed_notebook: Relative path, in the job's work tree, of the notebook that was executed. Its
             executed content is stored under this path; home installs it under another name unless asked.
         skipped: Paths that changed but could not be stored, with the reason.
+        pod_uid: Of the pod that stored it, which is the Attempt; empty where no pod did.
+        log_sha256: Hex digest of the Attempt's log so far (``outputset.open_log``); empty where none is kept with it.
+        log_bytes: Its size.
     """
 
     submission_id: str
@@ -133,6 +136,9 @@ class OutputSet:
     executed_notebook: str
     files: tuple[OutputFile, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
+    pod_uid: str = ""
+    log_sha256: str = ""
+    log_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +286,11 @@ class RunSpec:
         environment_prefixes: Absolute directories that the Snapshot's environment layers cover.
         checkpoint_interval_s: Seconds between two stored OutputSets while running.
         base_index: Where the runner finds the Snapshot's index of the work tree (gzipped JSON lines).
-        outbox: OCI image layout directory, in the job, that receives OutputSets.
+        outbox: Directory in the job: an OCI image layout that receives OutputSets, unless ``outputs_to`` does.
+        outputs_to: Registry repository (``host/name``) that receives OutputSets; empty: the outbox is all.
+            The Attempt then numbers itself by the tags that it finds there; ``attempt`` is not looked at.
+        registry_auth: Path of a docker configuration file with credentials for it; empty: none.
+        registry_ca: Path of certificate authorities (PEM) to be trusted besides the system's; empty: none.
     """
 
     submission_id: str
@@ -293,6 +303,9 @@ class RunSpec:
     checkpoint_interval_s: float = 30.0
     base_index: str = ""
     outbox: str = ""
+    outputs_to: str = ""
+    registry_auth: str = ""
+    registry_ca: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,7 +124,7 @@ class ImageLayout:
             raise
         return True
 
-    def put_manifest(self, manifest: bytes, *, tag: str, media_type: str) -> str:
+    def put_manifest(self, manifest: bytes, *, tag: str | None, media_type: str) -> str:
         self._prepare()
         digest, size = self.put_blob(manifest)
         descriptor = {"mediaType": media_type, "digest": digest, "size": size, "annotations": {REF_NAME: tag}}
@@ -132,8 +132,9 @@ class ImageLayout:
             missing = [found.digest for found in mentioned(manifest) if not self._blob_path(found.digest).exists()]
             if missing:
                 raise BlobMissingError.of(missing)
-            kept = [entry for entry in self._read_index() if _tag_of(entry) != tag]
-            self._write_index([*kept, descriptor])
+            if tag is not None:
+                kept = [entry for entry in self._read_index() if _tag_of(entry) != tag]
+                self._write_index([*kept, descriptor])
         return digest
 
     def get_manifest(self, reference: str) -> tuple[bytes, str]:
@@ -149,6 +150,9 @@ class ImageLayout:
             tag = _tag_of(entry)
             if tag is not None:
                 yield tag, str(entry["digest"])
+
+    def tag_names(self) -> Iterator[str]:
+        return (tag for tag, _ in self.tags())
 
     def delete_tag(self, tag: str) -> None:
         with storage_errors(self.path):

@@ -1,12 +1,20 @@
 """OutputSets as OCI artifacts: one raw blob per distinct file, the OutputSet's JSON as config, the manifest last.
 
 A file whose bytes an earlier OutputSet of the same store holds is not written again. More files than fit into one
-manifest are spread over several under an image index. Reading trusts nothing: a job wrote it.
+manifest are spread over several under an image index. In a layout of its own an OutputSet is named ``outputs``; in a
+registry, where the Attempts of many Submissions share a repository, ``outputs-<submission id>-<attempt>``.
+Reading trusts nothing: a job wrote it.
+
+The log of an OutputSet is one blob among the others: what the Attempt's runner had written to its stdout when the
+OutputSet was stored, byte by byte from the start, events included, up to a limit of the runner's. A backend that hands
+out a pod's log stream hands out the same bytes, but container runtimes cut long logs at their beginning and show what
+was written before the runner took over: an offset counts within the source that it came from, never across the two.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,44 +22,61 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any, BinaryIO
 
-from ..errors import SnapshotCorruptError
 from ..models import OutputFile, OutputSet
 from ..wire import WireError, loads, to_json
 from ..words import FileChange
+from .outputset_checks import MAX_FILES, check_output_set, corrupt
 from .port import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, BlobStore
 
 OUTPUTS_TAG = "outputs"
 ARTIFACT_TYPE = "application/vnd.jupyterlab-ai-batch.outputs.v1"
 CONFIG_MEDIA_TYPE = "application/vnd.jupyterlab-ai-batch.outputs.config.v1+json"
 FILE_MEDIA_TYPE = "application/octet-stream"
+LOG_MEDIA_TYPE = "text/plain"
+EMPTY_MEDIA_TYPE = "application/vnd.oci.empty.v1+json"
 
 CHANGED_MEANWHILE = "it changed while it was stored"
 
-MAX_FILES = 1_000_000
 MAX_CONFIG_BYTES = 512 * 1024**2
-MAX_PATH_BYTES = 4096
-MAX_NAME_BYTES = 255
-MAX_FILE_BYTES = 1 << 62
-MAX_MODE = 0o7777
-FILES_PER_MANIFEST = 20_000
-MAX_PARTS = MAX_FILES // FILES_PER_MANIFEST
+FILES_PER_MANIFEST = 4_000  # no store takes a manifest of more than 4096 descriptors (``mentions``)
+MAX_PARTS = MAX_FILES // FILES_PER_MANIFEST + 1
 
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_TAG = re.compile(r"outputs-([a-zA-Z0-9_.-]{1,100})-([1-9][0-9]{0,8})\Z")
 _CHUNK_BYTES = 1 << 20
+_EMPTY = b"{}"
 
 OpenFile = Callable[[OutputFile], BinaryIO]
 
 
+def outputs_tag(submission_id: str, attempt: int) -> str:
+    """The tag, in a repository of a registry, of what an Attempt has produced."""
+    return f"{OUTPUTS_TAG}-{submission_id}-{attempt}"
+
+
+def parse_outputs_tag(tag: str) -> tuple[str, int] | None:
+    """(Submission id, number of the Attempt) of such a tag; None for any other."""
+    match = _TAG.match(tag)
+    return None if match is None else (match[1], int(match[2]))
+
+
 def store_output_set(
-    store: BlobStore, output_set: OutputSet, open_file: OpenFile, *, tag: str = OUTPUTS_TAG
+    store: BlobStore,
+    output_set: OutputSet,
+    open_file: OpenFile,
+    *,
+    tag: str = OUTPUTS_TAG,
+    open_log_content: Callable[[], BinaryIO] = io.BytesIO,
+    before_naming: Callable[[], None] = lambda: None,
 ) -> tuple[OutputSet, str]:
     """Store every file and then, last, the manifest that names them.
 
-    ``open_file`` gives the content of a file, at its start; its ``OSError`` leaves the file out.
+    ``open_file`` gives the content of a file, at its start; its ``OSError`` leaves the file out. ``open_log_content``
+    does the same for the log, where the OutputSet has one. ``before_naming`` is called when only the manifest is
+    missing; what it raises leaves the tag as it is.
 
     Returns:
         What was stored, and the manifest's digest. A file that cannot be read, or whose content is not what its
-        digest says, is in ``skipped`` instead of ``files``.
+        digest says, is in ``skipped`` instead of ``files``; such a log is left out.
 
     Raises:
         StorageError, StorageFullError: nothing became visible; an earlier OutputSet stays.
@@ -65,9 +90,13 @@ def store_output_set(
         else:
             skipped.append((file.path, reason))
     stored = replace(output_set, files=tuple(kept), skipped=tuple(skipped))
-    config = _encode(to_json(stored))
-    digest, size = store.put_blob(config)
-    return stored, _put_manifests(store, {"digest": digest, "size": size}, _file_descriptors(kept), tag)
+    if stored.log_sha256 and _store_content(store, stored.log_sha256, stored.log_bytes, open_log_content) is not None:
+        stored = replace(stored, log_sha256="", log_bytes=0)
+    digest, size = store.put_blob(_encode(to_json(stored)))
+    manifests = _build_manifests({"digest": digest, "size": size}, _descriptors(store, stored))
+    content, media_type = _put_members(store, manifests)
+    before_naming()
+    return stored, store.put_manifest(content, tag=tag, media_type=media_type)
 
 
 def read_output_set(store: BlobStore, reference: str = OUTPUTS_TAG) -> tuple[OutputSet, dict[str, str]]:
@@ -84,12 +113,24 @@ def read_output_set(store: BlobStore, reference: str = OUTPUTS_TAG) -> tuple[Out
     try:
         output_set = check_output_set(loads(OutputSet, store.read_blob(config_digest, limit_bytes=MAX_CONFIG_BYTES)))
     except WireError as exc:
-        raise _corrupt("it is not an OutputSet") from exc
+        raise corrupt("it is not an OutputSet") from exc
     blobs = {file.path: f"sha256:{file.sha256}" for file in output_set.files if has_content(file)}
     missing = set(blobs.values()) - listed
     if missing:
-        raise _corrupt(f"{len(missing)} files have no content")
+        raise corrupt(f"{len(missing)} files have no content")
+    if output_set.log_sha256 and f"sha256:{output_set.log_sha256}" not in listed:
+        raise corrupt("its log has no content")
     return output_set, blobs
+
+
+def open_log(store: BlobStore, output_set: OutputSet) -> BinaryIO:
+    """The log of an OutputSet that ``read_output_set`` gave, at its start; nothing where none was kept.
+
+    Raises:
+        SnapshotCorruptError: it is gone; or, at its end, it is not what its digest says.
+        StorageError: the store cannot be read.
+    """
+    return store.open_blob(f"sha256:{output_set.log_sha256}") if output_set.log_sha256 else io.BytesIO()
 
 
 def has_content(file: OutputFile) -> bool:
@@ -97,70 +138,21 @@ def has_content(file: OutputFile) -> bool:
     return file.change is not FileChange.DELETED and file.link_target is None
 
 
-def check_path(path: str) -> None:
-    """Refuse a path that is not a plain relative one.
-
-    Raises:
-        SnapshotCorruptError: absolute, empty or dotted components, NUL, or too long.
-    """
-    encoded = path.encode("utf-8", "surrogateescape")
-    names = encoded.split(b"/")
-    if len(encoded) > MAX_PATH_BYTES or b"\0" in encoded:
-        raise _corrupt("a path is too long or holds a NUL")
-    if any(name in (b"", b".", b"..") or len(name) > MAX_NAME_BYTES for name in names):
-        raise _corrupt("a path is not relative to the work root")
-
-
-def check_output_set(output_set: OutputSet) -> OutputSet:
-    """Hold an OutputSet against the limits.
-
-    Raises:
-        SnapshotCorruptError: too many files, a path twice, or a file that is not sound.
-    """
-    if len(output_set.files) > MAX_FILES or len(output_set.skipped) > MAX_FILES:
-        raise _corrupt("it names too many files")
-    try:
-        check_path(output_set.executed_notebook)
-        for file in output_set.files:
-            _check_file(file)
-    except UnicodeEncodeError as exc:
-        raise _corrupt("a path is not text") from exc
-    if len({file.path for file in output_set.files}) != len(output_set.files):
-        raise _corrupt("it names a path twice")
-    return output_set
-
-
-def _check_file(file: OutputFile) -> None:
-    check_path(file.path)
-    if not 0 <= file.size_bytes <= MAX_FILE_BYTES or not -MAX_FILE_BYTES <= file.mtime_ns <= MAX_FILE_BYTES:
-        raise _corrupt("a file's size or time is out of range")
-    if not 0 <= file.mode <= MAX_MODE:
-        raise _corrupt("a file's mode is out of range")
-    if file.change is FileChange.DELETED:
-        return
-    if not _SHA256.match(file.sha256):
-        raise _corrupt("a file has no digest")
-    if file.base_sha256 is not None and not _SHA256.match(file.base_sha256):
-        raise _corrupt("a file's base is not a digest")
-    if file.link_target is not None:
-        target = file.link_target.encode("utf-8", "surrogateescape")
-        if not 0 < len(target) <= MAX_PATH_BYTES or b"\0" in target:
-            raise _corrupt("a link's target is out of range")
-        if hashlib.sha256(target).hexdigest() != file.sha256:
-            raise _corrupt("a link's digest is not its target's")
-
-
 def _store_file(store: BlobStore, file: OutputFile, open_file: OpenFile) -> str | None:
     """Store one file's content; the reason why not, or None."""
-    if not has_content(file) or store.has_blob(f"sha256:{file.sha256}"):
+    return _store_content(store, file.sha256, file.size_bytes, lambda: open_file(file)) if has_content(file) else None
+
+
+def _store_content(store: BlobStore, expected: str, size_bytes: int, open_it: Callable[[], BinaryIO]) -> str | None:
+    if store.has_blob(f"sha256:{expected}"):
         return None
     try:
-        with open_file(file) as source, store.write_blob() as writer:
+        with open_it() as source, store.write_blob() as writer:
             sha256 = hashlib.sha256()
-            for chunk in _read_chunks(source, limit_bytes=file.size_bytes):
+            for chunk in _read_chunks(source, limit_bytes=size_bytes):
                 sha256.update(chunk)
                 writer.write(chunk)
-            if sha256.hexdigest() != file.sha256:
+            if sha256.hexdigest() != expected:
                 return CHANGED_MEANWHILE
             writer.commit()
     except OSError as exc:
@@ -176,29 +168,40 @@ def _read_chunks(source: BinaryIO, *, limit_bytes: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _file_descriptors(files: Sequence[OutputFile]) -> list[dict[str, Any]]:
-    sizes = {file.sha256: file.size_bytes for file in files if has_content(file)}
-    return [{"mediaType": FILE_MEDIA_TYPE, "digest": f"sha256:{sha}", "size": size} for sha, size in sizes.items()]
+def _descriptors(store: BlobStore, output_set: OutputSet) -> list[dict[str, Any]]:
+    """Of every distinct content, and never none: not every registry takes a manifest without layers."""
+    sizes = {file.sha256: (FILE_MEDIA_TYPE, file.size_bytes) for file in output_set.files if has_content(file)}
+    if output_set.log_sha256:
+        sizes.setdefault(output_set.log_sha256, (LOG_MEDIA_TYPE, output_set.log_bytes))
+    if not sizes:
+        digest, size = store.put_blob(_EMPTY)
+        return [{"mediaType": EMPTY_MEDIA_TYPE, "digest": digest, "size": size}]
+    return [{"mediaType": kind, "digest": f"sha256:{sha}", "size": size} for sha, (kind, size) in sizes.items()]
 
 
-def _put_manifests(store: BlobStore, config: Mapping[str, Any], layers: list[dict[str, Any]], tag: str) -> str:
-    manifests = [
-        _manifest(config, layers[start : start + FILES_PER_MANIFEST])
-        for start in range(0, max(len(layers), 1), FILES_PER_MANIFEST)
-    ]
+def _build_manifests(config: Mapping[str, Any], layers: Sequence[dict[str, Any]]) -> list[bytes]:
+    parts = (layers[start : start + FILES_PER_MANIFEST] for start in range(0, len(layers), FILES_PER_MANIFEST))
+    return [_manifest(config, part) for part in parts]
+
+
+def _put_members(store: BlobStore, manifests: list[bytes]) -> tuple[bytes, str]:
+    """(content, media type) of what is to be named: the manifest, or an index of several, which are put first."""
     if len(manifests) == 1:
-        return store.put_manifest(manifests[0], tag=tag, media_type=MANIFEST_MEDIA_TYPE)
-    parts = [(store.put_blob(manifest)[0], len(manifest)) for manifest in manifests]
+        return manifests[0], MANIFEST_MEDIA_TYPE
+    digests = [store.put_manifest(manifest, tag=None, media_type=MANIFEST_MEDIA_TYPE) for manifest in manifests]
     index = {
         "schemaVersion": 2,
         "mediaType": INDEX_MEDIA_TYPE,
         "artifactType": ARTIFACT_TYPE,
-        "manifests": [{"mediaType": MANIFEST_MEDIA_TYPE, "digest": digest, "size": size} for digest, size in parts],
+        "manifests": [
+            {"mediaType": MANIFEST_MEDIA_TYPE, "digest": digest, "size": len(manifest)}
+            for digest, manifest in zip(digests, manifests, strict=True)
+        ],
     }
-    return store.put_manifest(_encode(index), tag=tag, media_type=INDEX_MEDIA_TYPE)
+    return _encode(index), INDEX_MEDIA_TYPE
 
 
-def _manifest(config: Mapping[str, Any], layers: list[dict[str, Any]]) -> bytes:
+def _manifest(config: Mapping[str, Any], layers: Sequence[dict[str, Any]]) -> bytes:
     return _encode(
         {
             "schemaVersion": 2,
@@ -218,10 +221,10 @@ def _read_manifests(store: BlobStore, reference: str) -> tuple[str, set[str]]:
     if top.get("mediaType") == INDEX_MEDIA_TYPE:
         parts = _digests(top.get("manifests"))
         if not 0 < len(parts) <= MAX_PARTS:
-            raise _corrupt("its index names too many manifests, or none")
+            raise corrupt("its index names too many manifests, or none")
         manifests = [_parse_json(store.get_manifest(digest)[0]) for digest in parts]
     if any(manifest.get("artifactType") != ARTIFACT_TYPE for manifest in manifests):
-        raise _corrupt("it is another kind of artifact")
+        raise corrupt("it is another kind of artifact")
     listed = set(chain.from_iterable(_digests(manifest.get("layers")) for manifest in manifests))
     return _digests([manifests[0].get("config")])[0], listed
 
@@ -230,15 +233,15 @@ def _parse_json(content: bytes) -> dict[str, Any]:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as exc:
-        raise _corrupt("its manifest is not JSON") from exc
+        raise corrupt("its manifest is not JSON") from exc
     if not isinstance(value, dict):
-        raise _corrupt("its manifest is not an object")
+        raise corrupt("its manifest is not an object")
     return value
 
 
 def _digests(descriptors: Any) -> list[str]:
     if not isinstance(descriptors, list):
-        raise _corrupt("its manifest lists nothing")
+        raise corrupt("its manifest lists nothing")
     return list(_iterate_digests(descriptors))
 
 
@@ -246,14 +249,10 @@ def _iterate_digests(descriptors: list[Any]) -> Iterator[str]:
     for descriptor in descriptors:
         digest = descriptor.get("digest") if isinstance(descriptor, dict) else None
         if not isinstance(digest, str):
-            raise _corrupt("a descriptor has no digest")
+            raise corrupt("a descriptor has no digest")
         yield digest
 
 
 def _encode(value: Any) -> bytes:
     """ASCII: names that are not UTF-8 travel as escaped surrogates."""
     return json.dumps(value, separators=(",", ":")).encode()
-
-
-def _corrupt(what: str) -> SnapshotCorruptError:
-    return SnapshotCorruptError(f"The outputs of this Submission cannot be read: {what}.", details={"reason": what})

@@ -66,10 +66,11 @@ class BlobStore(Protocol):
         """
         ...
 
-    def put_manifest(self, manifest: bytes, *, tag: str, media_type: str) -> str:
+    def put_manifest(self, manifest: bytes, *, tag: str | None, media_type: str) -> str:
         """Store and name it; every blob that it mentions must be there. Returns its digest.
 
-        The tag is replaced atomically. Each blob is asked for right before, which keeps it from garbage collection.
+        The tag is replaced atomically; without one the manifest is a member of an index that follows. Each blob is
+        asked for right before, which keeps it from garbage collection.
 
         Raises:
             BlobMissingError: blobs are gone (a registry's garbage collection); write them again, then the manifest.
@@ -82,6 +83,10 @@ class BlobStore(Protocol):
 
     def tags(self) -> Iterator[tuple[str, str]]:
         """(tag, manifest digest) pairs."""
+        ...
+
+    def tag_names(self) -> Iterator[str]:
+        """The tags alone: for a registry one request per thousand, where ``tags`` needs one for each."""
         ...
 
     def delete_tag(self, tag: str) -> None:

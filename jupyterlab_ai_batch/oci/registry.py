@@ -157,7 +157,7 @@ class Registry:
         self._repository.will_push()
         return self._sender.try_mount(descriptor.digest, other.name)
 
-    def put_manifest(self, manifest: bytes, *, tag: str, media_type: str) -> str:
+    def put_manifest(self, manifest: bytes, *, tag: str | None, media_type: str) -> str:
         self._repository.will_push()
         self._uploads.finish()
         if not self._manifests.has(f"sha256:{sha256(manifest).hexdigest()}"):
@@ -173,6 +173,11 @@ class Registry:
         for names in list_tags(self._repository):
             digests = self._threads.map(self._manifests.digest_of, names)
             yield from ((name, digest) for name, digest in zip(names, digests, strict=True) if digest is not None)
+
+    def tag_names(self) -> Iterator[str]:
+        """Names, as the registry lists them."""
+        for names in list_tags(self._repository):
+            yield from names
 
     def delete_tag(self, tag: str) -> None:
         """Idempotent; what other tags name stays, also where they name the same manifest.

@@ -60,19 +60,18 @@ class Manifests:
         mentioned(content)
         return Manifest(content, digest, media_type)
 
-    def put(self, content: bytes, tag: str, media_type: str) -> str:
-        """Store and name it; returns its digest.
+    def put(self, content: bytes, tag: str | None, media_type: str) -> str:
+        """Store and name it, by its digest alone where there is no tag; returns its digest.
 
         Raises:
             BlobMissingError: the registry misses blobs that it mentions.
         """
-        if not is_tag(tag):
+        if tag is not None and not is_tag(tag):
             raise RegistryError("A name for the registry is not a tag.", details={"tag": ascii(tag[:100])})
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         headers = {"Content-Type": media_type}
-        answer = self._repository.request(
-            "PUT", self._path(tag), actions="pull,push", headers=headers, body=Body.of(content)
-        )
+        path = self._path(digest if tag is None else tag)
+        answer = self._repository.request("PUT", path, actions="pull,push", headers=headers, body=Body.of(content))
         if answer.status not in (OK, CREATED, ACCEPTED):
             raise self._refused(answer, content)
         answer.close()

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..errors import BatchError, OutputConflictError, OutputError, StorageFullError
 from ..models import MergeEntry, MergeReport, OutputFile, OutputSet
-from ..oci.outputset import check_output_set
+from ..oci.outputset_checks import check_output_set
 from ..words import FileChange, MergeAction
 from .directories import HomeTree
 from .home import Content, OpenBlob, Place, content_of

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BatchError, KernelStartError, StorageError
+from ..errors import BatchError, KernelStartError
 from ..models import RunSpec
 from .checkpoint import Outbox
+from .keeping import Keeper
 from .kernel import INTERRUPT_GRACE_S, Kernel, adopt_orphans
 from .progress import Reporter
 
@@ -25,7 +24,6 @@ SUCCEEDED = 0
 FAILED = 1
 STOPPED = 75
 JOB_VARIABLE = "AI_BATCH_JOB"
-SAVE_INTERVAL_S = 5.0
 
 
 class AttemptRun:
@@ -36,19 +34,16 @@ class AttemptRun:
         spec: RunSpec,
         reporter: Reporter,
         stop: asyncio.Event,
-        *,
-        clock: Callable[[], datetime],
-        started_ns: int,
+        outbox: Outbox,
     ) -> None:
         self._spec = spec
         self._reporter = reporter
         self._stop = stop
         self._kernel = Kernel(spec.kernel_name, reporter)
-        self._outbox = Outbox(spec, clock=clock, started_ns=started_ns)
+        self._outbox = outbox
+        self._keeper = Keeper(outbox, reporter, interval_s=spec.checkpoint_interval_s)
         self._error: Mapping[str, Any] | None = None
         self._stopped = False
-        self._saved_at = monotonic()
-        self._storing: asyncio.Task[None] | None = None
 
     async def execute(self) -> int:
         """Run to the end; returns the exit status.
@@ -57,6 +52,19 @@ class AttemptRun:
             BatchError: nothing could be executed, or the result could not be stored.
         """
         adopt_orphans()
+        hurrying = asyncio.create_task(self._hurry_when_stopped())
+        try:
+            client = await self._run()
+            return await self._finish(client)
+        finally:
+            hurrying.cancel()
+
+    async def store_log(self) -> None:
+        """Store what the log has got since ``execute`` stored it."""
+        await self._keeper.store_log()
+
+    async def _run(self) -> JobClient:
+        """Run the cells and end every process."""
         healthy = False
         try:
             client = await self._prepare()
@@ -65,14 +73,15 @@ class AttemptRun:
             if healthy and await client.ask_to_exit():
                 await self._kernel.wait_for_exit()
             await self._kernel.end(now=not healthy)
-            await self._settle_storing()
-        return await self._finish(client)
+            await self._keeper.settle()
+        return client
 
     async def _prepare(self) -> JobClient:
         """Start the kernel, and read everything else while it starts."""
         notebook_file = Path(self._spec.work_root, self._spec.notebook)
         environ = {**os.environ, JOB_VARIABLE: "1", "JPY_SESSION_NAME": str(notebook_file)}
         await self._kernel.start(cwd=notebook_file.parent, environ=environ)
+        self._keeper.claim()
         with _without_iri_grammar():
             from .execute import JobClient
             from .notebook import inject_parameters, read_notebook
@@ -85,7 +94,7 @@ class AttemptRun:
             self._reporter,
             km=self._kernel.manager,
             kernel_name=self._spec.kernel_name,
-            on_cell_end=lambda: self._save(client),
+            on_cell_end=lambda: self._keeper.save(lambda: self._content(client)),
         )
         self._reporter.progress(0, client.of)
         return client
@@ -94,14 +103,17 @@ class AttemptRun:
         """Run the cells; True when the kernel is well afterwards and may end in peace."""
         cells = asyncio.create_task(self._run_cells(client))
         stopped = asyncio.create_task(self._stop.wait())
-        beat = asyncio.create_task(self._store_now_and_then(client))
+        refused = asyncio.create_task(self._keeper.refused.wait())
+        beat = asyncio.create_task(self._keeper.store_now_and_then(lambda: self._content(client)))
         try:
-            await asyncio.wait({cells, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({cells, stopped, refused}, return_when=asyncio.FIRST_COMPLETED)
             if cells.done():
                 healthy = cells.result()
                 if self._error is not None:
                     self._reporter.failed(self._error)
                 return healthy
+            if self._keeper.refusal is not None:
+                raise self._keeper.refusal
             self._stopped = True
             self._reporter.say("ai-batch: stopping; results so far are being saved")
             client.stop_after_cell()
@@ -109,9 +121,10 @@ class AttemptRun:
             await asyncio.wait({cells}, timeout=INTERRUPT_GRACE_S)
             return False
         finally:
-            for task in (cells, stopped, beat):
+            tasks = (cells, stopped, refused, beat)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(cells, stopped, beat, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run_cells(self, client: JobClient) -> bool:
         from nbclient.exceptions import CellExecutionError, DeadKernelError
@@ -150,13 +163,12 @@ class AttemptRun:
 
     async def _finish(self, client: JobClient) -> int:
         stopped = self._stopped
-        content = self._content(client)
         try:
-            await asyncio.to_thread(self._outbox.store_final, content, complete=not stopped)
+            await self._keeper.finish(self._content(client), complete=not stopped)
         except BatchError as exc:
             if self._error is None and not stopped:
                 raise
-            self._reporter.say(f"ai-batch: the results could not be stored: {exc.message}")
+            self._reporter.say(self._keeper.explain(exc))
         else:
             self._reporter.stored()
         if stopped:
@@ -166,39 +178,9 @@ class AttemptRun:
         self._reporter.finished()
         return SUCCEEDED
 
-    async def _store_now_and_then(self, client: JobClient) -> None:
-        """Store every ``checkpoint_interval_s``; a beat that comes while the last one still stores is left out."""
-        if self._spec.checkpoint_interval_s <= 0:
-            return
-        while True:
-            await asyncio.sleep(self._spec.checkpoint_interval_s)
-            await self._settle_storing()
-            content = self._content(client)
-            self._storing = asyncio.create_task(self._store(content))
-            await asyncio.shield(self._storing)
-
-    async def _store(self, content: bytes) -> None:
-        try:
-            await asyncio.to_thread(self._outbox.store, content)
-        except StorageError as exc:
-            self._reporter.say(f"ai-batch: intermediate results could not be stored: {exc.message}")
-        else:
-            self._reporter.stored()
-
-    def _save(self, client: JobClient) -> None:
-        """Save the notebook after a cell, unless it was saved a moment ago or something is being stored."""
-        if monotonic() - self._saved_at < SAVE_INTERVAL_S or (self._storing and not self._storing.done()):
-            return
-        self._saved_at = monotonic()
-        self._storing = asyncio.create_task(self._save_in_thread(self._content(client)))
-
-    async def _save_in_thread(self, content: bytes) -> None:
-        with suppress(StorageError):
-            await asyncio.to_thread(self._outbox.save_notebook, content)
-
-    async def _settle_storing(self) -> None:
-        if self._storing is not None:
-            await self._storing
+    async def _hurry_when_stopped(self) -> None:
+        await self._stop.wait()
+        self._keeper.hurry()
 
     @staticmethod
     def _content(client: JobClient) -> bytes:

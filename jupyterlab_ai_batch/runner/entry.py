@@ -1,4 +1,7 @@
-"""``python -m jupyterlab_ai_batch.runner SPEC.json``: one Attempt, from its RunSpec to its OutputSet.
+"""``python -m jupyterlab_ai_batch.runner [SPEC.json]``: one Attempt, from its RunSpec to its OutputSet.
+
+Without an argument the RunSpec is the JSON text in ``AI_BATCH_RUN``, and ``AI_BATCH_POD_UID`` says which pod this is.
+The kernel sees neither, nor any other variable of ours but ``AI_BATCH_JOB=1``.
 
 Exit status: 0 all cells were executed; 1 the run failed, a ``failed`` event said why; 75 stopped by SIGTERM or SIGINT
 after saving; 64 no usable spec; anything else is a crash.
@@ -11,36 +14,84 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from .. import wire
 from ..errors import BatchError
 from ..models import RunSpec
-from .progress import Reporter
+from .progress import LineStream, Reporter
+
+if TYPE_CHECKING:
+    from .attempt_log import AttemptLog
+    from .checkpoint import Outbox
 
 FAILED = 1
 USAGE = 64
+RUN_VARIABLE = "AI_BATCH_RUN"
+POD_VARIABLE = "AI_BATCH_POD_UID"
+MAX_POD_UID = 64
+
+_OWN_PREFIX = "AI_BATCH_"
+_FOR_THE_KERNEL = "AI_BATCH_JOB"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the spec named on the command line; returns the exit status."""
+    """Run the spec named on the command line, or else in the environment; returns the exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m jupyterlab_ai_batch.runner SPEC.json\n")
+    own = {} if arguments else take_own_variables(os.environ)
+    if len(arguments) > 1 or not (arguments or RUN_VARIABLE in own):
+        sys.stderr.write(f"usage: python -m jupyterlab_ai_batch.runner SPEC.json, or with {RUN_VARIABLE} set\n")
         return USAGE
     try:
-        spec = wire.loads(RunSpec, Path(arguments[0]).read_bytes())
+        spec = wire.loads(RunSpec, Path(arguments[0]).read_bytes() if arguments else own[RUN_VARIABLE])
     except (OSError, wire.WireError) as exc:
         sys.stderr.write(f"ai-batch: the run cannot be read: {exc}\n")
         return USAGE
+    pod_uid = own.get(POD_VARIABLE, "")[:MAX_POD_UID] or uuid.uuid4().hex
+    return run_remotely(spec, pod_uid) if spec.outputs_to else run_locally(spec)
+
+
+def take_own_variables(environ: MutableMapping[str, str]) -> dict[str, str]:
+    """Remove from ``environ``, and return, the variables of ours that are not for the kernel."""
+    names = [name for name in environ if name.startswith(_OWN_PREFIX) and name != _FOR_THE_KERNEL]
+    return {name: environ.pop(name) for name in names}
+
+
+def run_locally(spec: RunSpec) -> int:
+    """Run with the outbox for everything; who reads stdout and stderr keeps the log."""
     return asyncio.run(run(spec, _take_stdout(), clock=_now))
 
 
-async def run(spec: RunSpec, stdout: BinaryIO, *, clock: Callable[[], datetime]) -> int:
+def run_remotely(spec: RunSpec, pod_uid: str) -> int:
+    """Run in a pod: OutputSets and the log go to a registry. Does not return."""
+    from .attempt_log import AttemptLog
+    from .checkpoint import LOG_FILE
+
+    log = AttemptLog(_take_stdout(), Path(spec.outbox, LOG_FILE))
+    log.take_descriptors()
+    status = FAILED
+    try:
+        status = asyncio.run(run(spec, log, clock=_now, log=log, pod_uid=pod_uid))
+    except BaseException:  # noqa: BLE001 - os._exit would say nothing of it
+        sys.excepthook(*sys.exc_info())
+    log.close()
+    # A thread may hang in a connection that was given up, and Python would wait for it past the pod's grace period.
+    os._exit(status)
+
+
+async def run(
+    spec: RunSpec,
+    stdout: LineStream,
+    *,
+    clock: Callable[[], datetime],
+    log: AttemptLog | None = None,
+    pod_uid: str = "",
+) -> int:
     """Execute one Attempt and store what it produced; returns the exit status."""
     started_ns = time.time_ns()
     stop = asyncio.Event()
@@ -50,8 +101,10 @@ async def run(spec: RunSpec, stdout: BinaryIO, *, clock: Callable[[], datetime])
         loop.add_signal_handler(number, stop.set)
     from .attempt import AttemptRun
 
+    outbox = _make_outbox(spec, log, pod_uid, clock=clock, started_ns=started_ns)
+    attempt = AttemptRun(spec, reporter, stop, outbox)
     try:
-        return await AttemptRun(spec, reporter, stop, clock=clock, started_ns=started_ns).execute()
+        return await attempt.execute()
     except BatchError as exc:
         error = {
             "cell": 0,
@@ -62,6 +115,24 @@ async def run(spec: RunSpec, stdout: BinaryIO, *, clock: Callable[[], datetime])
         }
         reporter.failed(error)
         return FAILED
+    finally:
+        await attempt.store_log()
+
+
+def _make_outbox(
+    spec: RunSpec, log: AttemptLog | None, pod_uid: str, *, clock: Callable[[], datetime], started_ns: int
+) -> Outbox:
+    from .checkpoint import Outbox
+    from .destination import LayoutDestination
+
+    if not spec.outputs_to:
+        return Outbox(spec, LayoutDestination(Path(spec.outbox)), clock=clock, started_ns=started_ns)
+    from .claim import Claim
+    from .remote import open_repository
+
+    claim = Claim(spec.submission_id, pod_uid=pod_uid, notebook=spec.notebook, clock=clock)
+    destination = open_repository(spec, claim, environ=dict(os.environ))
+    return Outbox(spec, destination, log=log, clock=clock, started_ns=started_ns)
 
 
 def _take_stdout() -> BinaryIO:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from time import monotonic
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 from ..models import Progress, RunnerEvent
 from ..wire import EVENT_MARK, format_event
@@ -77,11 +77,19 @@ class LineCollapser:
         return self._line + (f" … ({self._left_out} more characters)\n" if self._left_out else "\n")
 
 
+class LineStream(Protocol):
+    """What the Reporter writes whole lines to."""
+
+    def write(self, lines: bytes, /) -> object: ...
+
+    def flush(self) -> None: ...
+
+
 class Reporter:
     """Writes the line protocol; every call is flushed. When nobody reads any more, ``on_closed`` is called, once."""
 
     def __init__(
-        self, stream: BinaryIO, *, clock: Callable[[], datetime], on_closed: Callable[[], None] = lambda: None
+        self, stream: LineStream, *, clock: Callable[[], datetime], on_closed: Callable[[], None] = lambda: None
     ) -> None:
         self._stream = stream
         self._clock = clock
