@@ -30,7 +30,8 @@
     │  ├─ QueueUnreachableError          queue_unreachable
     │  ├─ QueueTimeoutError              queue_timeout                 504
     │  ├─ QueueForbiddenError            queue_forbidden
-    │  └─ QueueInactiveError             queue_inactive
+    │  ├─ QueueInactiveError             queue_inactive
+    │  └─ SessionUnusableError           session_unusable
     ├─ OutputError                       output_failed                 422
     │  ├─ OutputMissingError             output_missing                404
     │  └─ OutputConflictError            output_conflict               409
@@ -262,6 +263,12 @@ class QueueInactiveError(QueueError):
 
     code = "queue_inactive"
     retryable = True
+
+
+class SessionUnusableError(QueueError):
+    """The server's own pod is not what a job in the cluster can be made like."""
+
+    code = "session_unusable"
 
 
 class OutputError(BatchError):

@@ -54,6 +54,8 @@ class KueueBackend:
         python: str,
         now: Callable[[], datetime],
         container: str | None = None,
+        user_id: int | None = None,
+        group_id: int | None = None,
         make_pauses: Callable[[], Pauses] = Pauses,
     ) -> None:
         """Do no I/O.
@@ -62,6 +64,7 @@ class KueueBackend:
             open_repository: The user's repository, with the server's credentials; may block.
             pod: Name of the server's own pod, and ``container`` in it; from the downward API.
             python: Interpreter in the server's image that has this package.
+            user_id, group_id: Of the server's process; None takes the pod's word for them.
             now: Aware UTC.
         """
         self._api = api
@@ -78,7 +81,9 @@ class KueueBackend:
         self._endings = Endings(
             self._lookout, self._histories, self._kept_logs, self._memory, on_change=notify, make_pauses=make_pauses
         )
-        self._submitter = Submitter(api, settings, pod=pod, container=container, python=python)
+        self._submitter = Submitter(
+            api, settings, pod=pod, container=container, python=python, user_id=user_id, group_id=group_id
+        )
         self._preflight = Preflight(api, settings, self._submitter, self._histories, now=now)
         self._seen: dict[str, QueueEntry | None] = {}
         self._tidier = Tidier(api, self._memory, self._paths, self._layout, now=now)

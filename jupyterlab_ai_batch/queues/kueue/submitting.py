@@ -9,7 +9,6 @@ from typing import Any
 
 from ...errors import (
     InvalidSubmissionError,
-    ProfileUnknownError,
     QueueError,
     QueueForbiddenError,
     QueueInactiveError,
@@ -45,13 +44,20 @@ class Submitter:
         pod: str,
         container: str | None,
         python: str,
+        user_id: int | None,
+        group_id: int | None,
     ) -> None:
-        """``pod``, ``container``: the server's own; ``python``: the interpreter in its image that has this package."""
+        """``pod``, ``container``: the server's own; ``python``: the interpreter in its image that has this package.
+
+        ``user_id``, ``group_id``: of the server's process; None takes the pod's word for them.
+        """
         self._api = api
         self._settings = settings
         self._pod = pod
         self._container = container
         self._python = python
+        self._user_id = user_id
+        self._group_id = group_id
         self._session: Session | None = None
 
     async def submit(self, entry: QueueEntry) -> None:
@@ -101,20 +107,16 @@ class Submitter:
                     hint="The server must know its own pod by the downward API: ask your admin for POD_NAME and"
                     " POD_NAMESPACE in its environment.",
                 )
-            self._session = parse_session(pod, container=self._container)
+            self._session = parse_session(
+                pod, container=self._container, user_id=self._user_id, group_id=self._group_id
+            )
         return self._session
 
     def _check_names(self, entry: QueueEntry) -> None:
         submission = entry.submission
-        profiles = [profile.profile.name for profile in self._settings.profiles]
         if not is_safe_id(submission.id):
             raise InvalidSubmissionError("The Submission's id cannot be the name of a Job.")
-        if submission.profile not in profiles:
-            raise ProfileUnknownError(
-                f"There is no profile named {submission.profile!r}.",
-                hint=f"Choose one of: {', '.join(profiles)}.",
-                details={"profiles": profiles},
-            )
+        self._settings.find_profile(submission.profile)
         if submission.queue not in self._settings.queues:
             raise QueueUnknownError(
                 f"There is no queue named {submission.queue!r}.",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-_WITHHELD = re.compile(
-    r"JUPYTERHUB_|JPY_|.*(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL)|.*_KEY\Z", re.IGNORECASE
-)
+from ..withheld import is_withheld
+
 _DROPPED = frozenset({"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME", "JUPYTER_RUNTIME_DIR", "CUDA_VISIBLE_DEVICES"})
 
 
@@ -26,7 +24,7 @@ def build_environment(
     no GPU) changes nothing.
     """
     environment = {
-        name: value for name, value in inherited.items() if name not in _DROPPED and not _WITHHELD.match(name)
+        name: value for name, value in inherited.items() if name not in _DROPPED and not is_withheld(name)
     }
     bins = [str(Path(prefix) / "bin") for prefix in environment_prefixes if (Path(prefix) / "bin").is_dir()]
     rest = [part for part in environment.get("PATH", "/usr/bin:/bin").split(":") if part not in bins]
