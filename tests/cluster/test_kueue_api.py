@@ -39,6 +39,7 @@ def test_contract(namespace: Namespace, shell_image: str, story):
 
 def test_a_watch_from_long_ago(namespace: Namespace):
     """A version that the API server no longer has is told as such, or is served in full; never as an error."""
+
     async def whole() -> ChangeKind:
         api = KubernetesApi(ConnectionSettings(namespace=namespace.name, kubeconfig=kubeconfig()))
         try:

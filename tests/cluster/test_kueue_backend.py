@@ -39,6 +39,7 @@ USER_IMAGE = "registry.testbed:5000/base/user:v1"
 REPOSITORY = "registry.testbed:5000/users/alice"
 PYTHON = "/opt/venv/bin/python"
 SESSION = "session"
+REGISTRY_SECRET = "registry"
 WITHIN_S = 120.0
 ENDS = "open('result.txt', 'w').write('42'); print('hello')"
 WAITS = "import time, pathlib\nwhile not pathlib.Path('/tmp/go').exists(): time.sleep(0.1)"
@@ -89,9 +90,7 @@ class User:
             created_at=now,
             observed_at=now,
         )
-        run = RunSpec(
-            submission_id=submission_id, attempt=1, work_root=HOME, notebook=NOTEBOOK, kernel_name="python3"
-        )
+        run = RunSpec(submission_id=submission_id, attempt=1, work_root=HOME, notebook=NOTEBOOK, kernel_name="python3")
         return QueueEntry(submission=submission, snapshot_digest=digest, run=run)
 
     def jobs(self) -> int:
@@ -111,8 +110,8 @@ def user(
     wait_for("the image is in the registry", lambda: testbed.component("user-image")["state"] == "ready")
     namespace = make_namespace(**{"pod-security.kubernetes.io__enforce": "restricted"})
     kueue.make_pool(slices=1, fair=False).admit(namespace)
-    login = cluster.get("v1", "Secret", "registry", namespace="alice")["data"]
-    body = {"type": "kubernetes.io/dockerconfigjson", "metadata": {"name": "registry"}, "data": login}
+    login = cluster.get("v1", "Secret", REGISTRY_SECRET, namespace="alice")["data"]
+    body = {"type": "kubernetes.io/dockerconfigjson", "metadata": {"name": REGISTRY_SECRET}, "data": login}
     namespace.create({"apiVersion": "v1", "kind": "Secret", **body})
     authority = (testbed.directory / "certificates" / "ca.crt").read_text()
     body = {"metadata": {"name": "registry-ca"}, "data": {"ca.crt": authority}}
@@ -125,7 +124,7 @@ def user(
         queues=("batch", "missing"),
         profiles=(KueueProfile(profile=shape, gpu_resource=GPU, scratch_bytes=1024**3, grace_period_s=15),),
         repository=REPOSITORY,
-        registry_secret="registry",
+        registry_secret=REGISTRY_SECRET,
         registry_ca_config_map="registry-ca",
     )
     return User(namespace, settings, registry, tmp_path)
@@ -359,8 +358,8 @@ def test_preflight_finds_nothing_amiss(user: User):
         async with user.backend() as backend:
             checks = {check.name: check for check in await backend.preflight()}
             assert checks.pop("queue missing").ok is False
-            assert {name: True for name in checks} == {name: check.ok for name, check in checks.items()}, checks
-            (reading, _) = await backend.list_queues()
+            assert dict.fromkeys(checks, True) == {name: check.ok for name, check in checks.items()}, checks
+            (reading,) = await backend.list_queues()
             assert ("batch", None, 0) == (reading.name, reading.slots, reading.waiting)
 
     run(story())

@@ -47,7 +47,7 @@ async def explained(backend, submission_id, code):
     )
 
 
-# --- submitting --------------------------------------------------------------------------------------------------------
+# --- submitting ------------------------------------------------------------------------------------------------------
 
 
 def test_a_pod_that_the_cluster_refuses(world, play):
@@ -150,7 +150,7 @@ def test_released_ones_do_not_run_again(world, play):
     play(story)
 
 
-# --- servers come and go -----------------------------------------------------------------------------------------------
+# --- servers come and go ---------------------------------------------------------------------------------------------
 
 
 def test_another_server_goes_on(world, play):
@@ -210,7 +210,7 @@ def test_a_cancel_that_died_before_the_job_was_told(world, play):
     play(story)
 
 
-# --- other hands -------------------------------------------------------------------------------------------------------
+# --- other hands -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("is_running", [True, False])
@@ -286,7 +286,7 @@ def evict(world, submission_id):
             world.pool._remove_pod(pod)
 
 
-# --- silence -----------------------------------------------------------------------------------------------------------
+# --- silence ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_cluster_that_falls_silent(world, play, monkeypatch):
@@ -387,7 +387,7 @@ def test_nothing_is_asked_while_nobody_looks(world, play):
     play(story)
 
 
-# --- before and after --------------------------------------------------------------------------------------------------
+# --- before and after ------------------------------------------------------------------------------------------------
 
 
 def test_preflight_finds_what_is_missing(world, play):

@@ -110,8 +110,8 @@ def run(story):
     asyncio.run(asyncio.wait_for(story, 60))
 
 
-async def changes_of(api, limit=100):
-    found = []
+async def changes_of(api, limit=100, into=None):
+    found = [] if into is None else into
     async with aclosing(api.watch(JOBS, version="5", labels="a=b")) as changes:
         async for change in changes:
             found.append((change.kind, change.version))
@@ -206,7 +206,7 @@ def test_refusals_are_our_errors(tmp_path, answer, error, said):
     ],
 )
 def test_what_a_creation_meets(tmp_path, code, message, error):
-    """Rules refuse with their own words; a missing right is told apart; a namespace that is just being made is asked again."""
+    """Rules refuse with their own words; a missing right is told apart; a namespace that is new is asked again."""
 
     async def story():
         async with served(tmp_path) as (server, api):
@@ -337,9 +337,7 @@ def test_watch_that_breaks(tmp_path, answer, error, heard):
             server.answers = [answer]
             found = []
             with pytest.raises(error):
-                async with aclosing(api.watch(JOBS, version="5")) as changes:
-                    async for change in changes:
-                        found.append(change)
+                await changes_of(api, into=found)
             assert heard == len(found)
 
     run(story())

@@ -14,7 +14,10 @@ from tests.memory_cluster import MemoryApi, MemoryCluster
 
 def job(submission_id, **status):
     labels = {MANAGED_BY_LABEL: MANAGED_BY, SUBMISSION_LABEL: submission_id}
-    return {"metadata": {"name": job_name(submission_id), "labels": labels, "uid": f"uid-{submission_id}"}, "status": status}
+    return {
+        "metadata": {"name": job_name(submission_id), "labels": labels, "uid": f"uid-{submission_id}"},
+        "status": status,
+    }
 
 
 def owned(name, submission_id, *, created="2026-11-20T10:00:00Z", labels=None, **fields):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -16,10 +14,19 @@ from urllib.parse import quote
 from ...errors import QueueError
 from . import api_errors
 from .api import PODS, VISIBILITY, Change, ChangeKind, Json, Listing, Resource
+from .api_answers import (
+    as_object,
+    check_answer,
+    map_client_errors,
+    notice_dead_peer,
+    parse_change,
+    parse_object,
+    read_body,
+)
 from .api_connection import Connection, ConnectionSettings
-from .api_errors import Request, parse_refusal, translate
+from .api_errors import Request
 from .pauses import asked_pause
-from .waiting import LineTooLongError, split_lines
+from .waiting import split_lines
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -27,7 +34,6 @@ if TYPE_CHECKING:
 
 PAGE_ITEMS = 100  # parsing more at once would hold up the event loop
 MAX_ANSWER_BYTES = 32 * 1024**2
-MAX_REFUSAL_BYTES = 64 * 1024
 MAX_CHANGE_BYTES = 16 * 1024**2
 WATCH_S = (240, 300)
 WATCH_SILENCE_S = 150.0  # a bookmark comes every minute
@@ -38,12 +44,6 @@ LIST_TRIES = 3
 LONGEST_BUSY_S = 10.0
 _ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _UNANSWERED = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE})
-_KINDS = {
-    "ADDED": ChangeKind.PRESENT,
-    "MODIFIED": ChangeKind.PRESENT,
-    "DELETED": ChangeKind.GONE,
-    "BOOKMARK": ChangeKind.BOOKMARK,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ class KubernetesApi:
             page = await self._ask(call, absent=(HTTPStatus.GONE,))
             if page is None:
                 return None
-            found, metadata = page.get("items"), _object(page.get("metadata"))
+            found, metadata = page.get("items"), as_object(page.get("metadata"))
             items += [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
             if not metadata.get("continue"):
                 return Listing(items=items, version=str(metadata.get("resourceVersion", "")))
@@ -133,10 +133,10 @@ class KubernetesApi:
             if response.status == HTTPStatus.GONE:
                 yield Change(kind=ChangeKind.EXPIRED)
                 return
-            await _check(response, call.request)
+            await check_answer(response, call.request)
             yield Change(kind=ChangeKind.OPENED)
             async for line in split_lines(response.content.iter_any(), longest=MAX_CHANGE_BYTES):
-                change = _parse_change(line, call.request)
+                change = parse_change(line, call.request)
                 yield change
                 if change.kind is ChangeKind.EXPIRED:
                     return
@@ -161,7 +161,7 @@ class KubernetesApi:
         async with self._open(call) as response:
             if response.status in (HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST):  # gone, or not started
                 return
-            await _check(response, request)
+            await check_answer(response, request)
             yield b""
             async for chunk in response.content.iter_chunked(LOG_PIECE_BYTES):
                 yield chunk
@@ -181,7 +181,7 @@ class KubernetesApi:
         }
         request = self._request(verb, resource, subresource)
         answer = await self._ask(_Call(request=request, method="POST", path=_ACCESS_REVIEWS, body=body))
-        return _object(_object(answer).get("status")).get("allowed") is True
+        return as_object(as_object(answer).get("status")).get("allowed") is True
 
     async def close(self) -> None:
         await self._connection.close()
@@ -212,8 +212,8 @@ class KubernetesApi:
         async with self._open(call) as response:
             if response.status in absent:
                 return None
-            await _check(response, call.request)
-            answer = _parse_object(await _read(response, MAX_ANSWER_BYTES))
+            await check_answer(response, call.request)
+            answer = parse_object(await read_body(response, MAX_ANSWER_BYTES))
         if answer is None:
             raise api_errors.nonsense(call.request)
         return answer
@@ -229,7 +229,7 @@ class KubernetesApi:
                 response = await self._send(await self._connection.client(), call)
             try:
                 if call.silence_s is not None:
-                    _notice_dead_peer(response)
+                    notice_dead_peer(response)
                 yield response
             finally:
                 response.close()
@@ -253,86 +253,5 @@ class KubernetesApi:
         return response
 
 
-@contextmanager
-def map_client_errors(request: Request) -> Iterator[None]:
-    """Translate what the client, its HTTP library and the network raise; nothing else is caught.
-
-    Raises:
-        QueueTimeoutError, QueueUnreachableError
-    """
-    import aiohttp
-    from kubernetes.aio.client import ApiException
-
-    try:
-        yield
-    except asyncio.TimeoutError as exc:
-        raise api_errors.timed_out(request) from exc
-    except LineTooLongError as exc:
-        raise api_errors.nonsense(request) from exc
-    except ApiException as exc:
-        raise api_errors.unreachable(request, str(exc.reason)) from exc
-    except (aiohttp.ClientError, OSError) as exc:
-        raise api_errors.unreachable(request, str(exc) or type(exc).__name__) from exc
-
-
-async def _check(response: ClientResponse, request: Request) -> None:
-    if response.status < HTTPStatus.MULTIPLE_CHOICES:
-        return
-    body = await _read(response, MAX_REFUSAL_BYTES)
-    raise translate(parse_refusal(response.status, body, response.headers), request)
-
-
-async def _read(response: ClientResponse, limit_bytes: int) -> bytes:
-    """The body; what exceeds the limit is cut off."""
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > limit_bytes:
-            break
-    return bytes(body[:limit_bytes])
-
-
-def _parse_change(line: bytes, request: Request) -> Change:
-    said = _parse_object(line) or {}
-    item, word = said.get("object"), said.get("type")
-    if not isinstance(item, dict):
-        raise api_errors.nonsense(request)
-    if word == "ERROR":
-        code = item.get("code")
-        if code == HTTPStatus.GONE:
-            return Change(kind=ChangeKind.EXPIRED)
-        status = code if isinstance(code, int) else int(HTTPStatus.INTERNAL_SERVER_ERROR)
-        raise translate(parse_refusal(status, json.dumps(item).encode(), {}), request)
-    kind = _KINDS.get(word) if isinstance(word, str) else None
-    if kind is None:
-        raise api_errors.nonsense(request)
-    return Change(kind=kind, item=item)
-
-
-def _parse_object(content: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _selector(labels: str) -> dict[str, str]:
     return {"labelSelector": labels} if labels else {}
-
-
-def _notice_dead_peer(response: ClientResponse) -> None:
-    """A stream may be silent for minutes: let the kernel ask whether the other side still lives (within 30 s)."""
-    connection = response.connection
-    channel = connection.transport.get_extra_info("socket") if connection and connection.transport else None
-    if channel is None:
-        return
-    with suppress(OSError, AttributeError):  # not every platform has all of them
-        channel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15)
-        channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
-        channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)

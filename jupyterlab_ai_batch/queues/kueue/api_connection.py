@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,13 @@ class Connection:
             if self._client is not None:
                 await self._client.close()
                 self._client = None
+
+
+def import_client() -> None:
+    """Import the client ahead of its first use, in a thread of the caller's: most of the time of a first call."""
+    with suppress(ImportError):
+        import kubernetes.aio.client
+        import kubernetes.aio.config  # noqa: F401
 
 
 def build_client(settings: ConnectionSettings) -> ApiClient:

@@ -8,7 +8,14 @@ from contextlib import aclosing, suppress
 from datetime import datetime
 from pathlib import Path
 
-from ...errors import BatchError, QueueError, QueueUnreachableError, SubmissionNotFoundError
+from ...errors import (
+    BatchError,
+    BlobMissingError,
+    QueueError,
+    QueueForbiddenError,
+    QueueUnreachableError,
+    SubmissionNotFoundError,
+)
 from ...models import LogChunk, Observation, PreflightCheck, Profile, QueueEntry, QueueReading
 from ...oci.layout import ImageLayout
 from ..port import StoredOutputs
@@ -36,6 +43,8 @@ from .store import uid_of
 from .submitting import Submitter
 from .tidying import Tidier
 from .waiting import in_thread
+
+FETCH_TRIES = 3
 
 
 class KueueBackend:
@@ -120,10 +129,8 @@ class KueueBackend:
         if still_open:
             await self._lookout.ready()
             self._tidier.tidy(self._lookout.jobs())
-            for name in still_open:
-                observation = await self._observe(name, known.get(name))
-                if observation is not None:
-                    found[name] = observation
+            seen = await asyncio.gather(*(self._observe(name, known.get(name)) for name in still_open))
+            found |= {observation.submission_id: observation for observation in seen if observation is not None}
         return found
 
     async def list_entries(self) -> Sequence[QueueEntry]:
@@ -145,9 +152,8 @@ class KueueBackend:
             await self._check_known(submission_id, remembered)
             with suppress(QueueError):  # what was heard so far can be read all the same
                 await self._lookout.ready()
-        elif attempt is not None or not self._histories.known(submission_id).stored:
-            with suppress(BatchError):
-                await self._histories.fresh(submission_id)
+        with suppress(BatchError):
+            await self._histories.at_least_once(submission_id)
         return await read_attempt_log(
             submission_id,
             LogRequest(number=attempt, offset=offset, limit_bytes=limit_bytes),
@@ -167,12 +173,10 @@ class KueueBackend:
                 return here
         else:
             await self._check_known(submission_id, remembered)
-        newest = (await self._histories.fresh(submission_id)).newest
-        if newest is None:
-            return None
-        return await self._histories.with_repository(
-            lambda repository: fetch_outputs(repository, self._layout, submission_id, newest.digest, is_final=is_final)
-        )
+        for _ in range(FETCH_TRIES - 1):
+            with suppress(BlobMissingError):  # a newer one took its place meanwhile
+                return await self._fetch(submission_id, is_final=is_final)
+        return await self._fetch(submission_id, is_final=is_final)
 
     async def release(self, submission_id: str) -> None:
         remembered = await in_thread(self._memory.get, submission_id)
@@ -188,10 +192,11 @@ class KueueBackend:
 
     async def list_queues(self) -> Sequence[QueueReading]:
         gpu_resources = {profile.gpu_resource for profile in self._settings.profiles} - {""}
-        queues = await asyncio.gather(*(self._api.get(LOCAL_QUEUES, name) for name in self._settings.queues))
+        queues = await asyncio.gather(*map(self._queue, self._settings.queues))
+        found = {name: queue for name, queue in zip(self._settings.queues, queues, strict=True) if queue is not None}
         return [
-            read_queue(name, queue or {}, gpu_resources=gpu_resources, observed_at=self._now())
-            for name, queue in zip(self._settings.queues, queues, strict=True)
+            read_queue(name, queue, gpu_resources=gpu_resources, observed_at=self._now())
+            for name, queue in found.items()
         ]
 
     async def list_profiles(self) -> Sequence[Profile]:
@@ -252,6 +257,21 @@ class KueueBackend:
         if seen is not None or submission_id not in self._seen:
             return seen
         return deleted_unseen(submission_id, self._now())
+
+    async def _queue(self, name: str) -> Json | None:
+        """A LocalQueue; without numbers where this account may not look at it."""
+        try:
+            return await self._api.get(LOCAL_QUEUES, name)
+        except QueueForbiddenError:
+            return {}
+
+    async def _fetch(self, submission_id: str, *, is_final: bool) -> StoredOutputs | None:
+        newest = (await self._histories.fresh(submission_id)).newest
+        if newest is None:
+            return None
+        return await self._histories.with_repository(
+            lambda repository: fetch_outputs(repository, self._layout, submission_id, newest.digest, is_final=is_final)
+        )
 
     async def _job(self, submission_id: str) -> Json | None:
         """The Job as it is now, not as it was last heard of."""

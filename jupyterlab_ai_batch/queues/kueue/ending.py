@@ -63,10 +63,10 @@ class Endings:
         if task is None:
             task = asyncio.get_running_loop().create_task(self._find_out(submission_id, entry))
             self._tasks[submission_id] = task
-        await asyncio.wait({task}, timeout=PATIENCE_S)
+            await asyncio.wait({task}, timeout=PATIENCE_S)
         if not task.done():
             return _not_yet(seen, self._errors.get(submission_id))
-        del self._tasks[submission_id]
+        self._tasks.pop(submission_id, None)
         self._errors.pop(submission_id, None)
         return task.result()
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Hashable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from ...errors import BatchError, RegistryError
+from ...errors import BatchError, RegistryDeniedError
 from .history import History, read_history
 from .pauses import Pauses
 from .repository import OutputsRepository
 from .waiting import in_thread
 
 T = TypeVar("T")
-READS_AT_ONCE = 1  # the connection is one, and opened anew after a failure
+READS_AT_ONCE = 4
 
 _log = logging.getLogger(__name__)
 
@@ -26,10 +26,12 @@ class _Known:
     """Of one Submission: what was read last, and for what reason.
 
     Attributes:
+        is_read: It was read at least once.
         reason: Anything that differs when it should be read again.
     """
 
     history: History = field(default_factory=History)
+    is_read: bool = False
     reason: Hashable = None
     pauses: Pauses = field(default_factory=Pauses)
     task: asyncio.Task[None] | None = None
@@ -39,7 +41,7 @@ class Histories:
     """For one event loop."""
 
     def __init__(self, open_repository: Callable[[], OutputsRepository], *, on_change: Callable[[], None]) -> None:
-        """``open_repository`` may block; it is called again after the registry failed.
+        """``open_repository`` may block; it is called again when the registry does not let its credentials in.
 
         ``on_change``: a history was read that is otherwise than before.
         """
@@ -48,6 +50,7 @@ class Histories:
         self._known: dict[str, _Known] = {}
         self._turns = asyncio.Semaphore(READS_AT_ONCE)
         self._repository: OutputsRepository | None = None
+        self._opening = threading.Lock()
 
     def known(self, submission_id: str) -> History:
         """As last read; empty before."""
@@ -63,6 +66,15 @@ class Histories:
         if known.task is None or known.task.done():
             known.task = asyncio.get_running_loop().create_task(self._read_patiently(submission_id, known))
 
+    async def at_least_once(self, submission_id: str) -> History:
+        """As last read; read now when it never was.
+
+        Raises:
+            RegistryError, StorageError
+        """
+        known = self._known.get(submission_id)
+        return known.history if known is not None and known.is_read else await self.fresh(submission_id)
+
     async def fresh(self, submission_id: str) -> History:
         """As it is now.
 
@@ -73,6 +85,7 @@ class Histories:
         async with self._turns:
             before = known.history
             known.history = await in_thread(self._read, submission_id, before)
+        known.is_read = True
         if known.history != before:
             self._on_change()
         return known.history
@@ -120,14 +133,16 @@ class Histories:
         return self._in_repository(lambda repository: read_history(repository, submission_id, known=before))
 
     def _in_repository(self, work: Callable[[OutputsRepository], T]) -> T:
-        """In a thread. A connection on which something failed is not used again: credentials may be new by then."""
-        if self._repository is None:
-            self._repository = self._open()
-        repository = self._repository
+        """In a thread. A connection that was not let in is not used again: credentials may be new by then."""
+        with self._opening:
+            if self._repository is None:
+                self._repository = self._open()
+            repository = self._repository
         try:
             return work(repository)
-        except RegistryError:
-            self._repository = None
-            with suppress(RegistryError):
-                repository.close()
+        except RegistryDeniedError:
+            with self._opening:
+                if self._repository is repository:
+                    self._repository = None
+                    repository.close()
             raise

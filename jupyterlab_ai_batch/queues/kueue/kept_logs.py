@@ -61,7 +61,7 @@ def _keep(repository: OutputsRepository, stored: StoredAttempt, path: Path) -> R
     for directory in (path.parent.parent.parent, path.parent.parent, path.parent):
         ensure_private_directory(directory)
     events, report = EventStream(), RunnerReport()
-    new = path.with_suffix(".new")
+    new = path.with_suffix(f".{os.getpid()}.new")
     with storage_errors(path), os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as target:
         try:
             for piece in _pieces(repository, stored):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ...errors import QueueError
 
 FIRST_S = 0.25
-LONGEST_S = 15.0
+LONGEST_S = 10.0
 LONGEST_ASKED_S = 120.0
 
 
