@@ -14,7 +14,7 @@ from .workloads import QUEUE_LABEL
 _ONE_LINE = 1 << 30
 _LABELS = (MANAGED_BY_LABEL, SUBMISSION_LABEL, QUEUE_LABEL)
 _SPEC = ("suspend", "backoffLimit", "podFailurePolicy", "template")
-_CLUSTERS_LABELS = re.compile(r"(?:.*\.)?kubernetes\.io/|(?:.*\.)?k8s\.io/|controller-uid\Z|job-name\Z")
+_CLUSTERS_LABELS = re.compile(r"[^/]*(?:kubernetes|k8s)\.io/|controller-uid\Z|job-name\Z")
 # What every reader of YAML takes for a text without quotes: Python's and Go's differ about numbers.
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./@-]*\Z")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})

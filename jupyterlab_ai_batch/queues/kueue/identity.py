@@ -5,7 +5,7 @@ By allowlist: what is not named here stays with the session. The pod's JSON is u
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -103,24 +103,26 @@ def _find_container(spec: Any, wanted: str | None) -> Mapping[str, Any]:
     Raises:
         SessionUnusableError: there are none or several that it may be.
     """
-    containers = {entry["name"]: entry for entry in records(at(spec, "containers")) if pod_fields.name(entry.get("name"))}
-    for name in (wanted,) if wanted is not None else (NOTEBOOK_CONTAINER,):
-        if name in containers:
-            return containers[name]
+    containers = {
+        name: entry
+        for entry in records(at(spec, "containers"))
+        if (name := pod_fields.name(entry.get("name"))) is not None
+    }
     candidates = [name for name in containers if name not in SIDECARS]
-    if wanted is None and len(candidates) == 1:
+    if wanted is not None:
+        candidates = [wanted]
+    elif NOTEBOOK_CONTAINER in containers:
+        candidates = [NOTEBOOK_CONTAINER]
+    if len(candidates) == 1 and candidates[0] in containers:
         return containers[candidates[0]]
+    listed = word(", ".join(candidates)) or "none"
     raise _unusable(
-        f"It has no container '{word(wanted)}'." if wanted is not None else _say_unclear(candidates),
+        f"It must be clear which of its containers is the notebook server's; found: {listed}."
+        if wanted is None
+        else f"It has no container {listed!r}.",
         hint="Ask your admin to set the name of the notebook server's container.",
         containers=list(containers),
     )
-
-
-def _say_unclear(candidates: Sequence[str]) -> str:
-    if not candidates:
-        return "It has no container that could be the notebook server's."
-    return f"Several containers could be the notebook server's: {word(', '.join(candidates))}."
 
 
 def _find_status(pod: Mapping[str, Any], container: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,4 +1,7 @@
-"""The pod template of a Submission's Job: the session, with the Snapshot for a home and the runner for a server. Pure."""
+"""The pod template of a Submission's Job. Pure.
+
+It is the session, with the Snapshot in place of the home, the runner of the server, and the profile of its resources.
+"""
 
 from __future__ import annotations
 

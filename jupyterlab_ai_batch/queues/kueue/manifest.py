@@ -1,10 +1,11 @@
 """A Submission as a Job that Kueue queues, and back. Pure.
 
-Deterministic: the same Submission, session and settings give the same object, so that a repeated create changes nothing.
+Deterministic: the same Submission, session and settings give the same object, whoever makes it and whenever.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -59,10 +60,7 @@ def build_job(
     name = job_name(entry.submission.id)
     profile = settings.find_profile(entry.submission.profile)
     labels = {MANAGED_BY_LABEL: MANAGED_BY, SUBMISSION_LABEL: entry.submission.id}
-    request = PodRequest(
-        entry=entry, session=session, settings=settings, profile=profile, image=image, python=python
-    )
-    not_counted = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    request = PodRequest(entry=entry, session=session, settings=settings, profile=profile, image=image, python=python)
     job = {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -71,15 +69,21 @@ def build_job(
             "labels": {**labels, QUEUE_LABEL: entry.submission.queue},
             "annotations": {ENTRY_ANNOTATION: wire.dumps(entry)},
         },
-        "spec": {
-            "suspend": True,
-            "backoffLimit": 0,
-            "podFailurePolicy": {"rules": [not_counted]},
-            "template": build_template(request, labels=labels),
-        },
+        "spec": _build_spec(build_template(request, labels=labels)),
     }
     _check_size(job)
-    return job
+    return copy.deepcopy(job)  # parts of it are the session's, which makes other Jobs too
+
+
+def _build_spec(template: Mapping[str, Any]) -> dict[str, Any]:
+    """One pod, which is not tried again when it fails; one that the cluster took away has not failed."""
+    taken_away = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    return {
+        "suspend": True,
+        "backoffLimit": 0,
+        "podFailurePolicy": {"rules": [taken_away]},
+        "template": template,
+    }
 
 
 def build_pod(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,7 +120,7 @@ def _is_inside(path: str) -> bool:
 
 
 def _check_size(job: Mapping[str, Any]) -> None:
-    """``kubectl apply`` keeps the object once more in an annotation: both must fit, or an export is good for nothing."""
+    """``kubectl apply`` keeps the object once more in an annotation, and an export is made for it: both must fit."""
     plain = json.dumps(job, ensure_ascii=False, separators=(",", ":"))
     applied = len(plain.encode()) + 5 * sum(map(plain.count, _ESCAPED))
     annotations = {**job["metadata"]["annotations"], _LAST_APPLIED: ""}

@@ -15,7 +15,7 @@ from .json_fields import quantity, records
 
 _MIN_SECRET_CHARS = 8  # shorter ones occur by chance in what is no secret
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,255}\Z")
-_CREDENTIALS_IN_URL = re.compile(r"://[^/\s@]*:[^/\s@]*@")
+_CREDENTIALS_IN_URL = re.compile(r"://[^/\s@]+@")
 _SESSIONS_DEVICES = re.compile(r".*_VISIBLE_DEVICES\Z|NVIDIA_MIG_.*_DEVICES\Z", re.IGNORECASE)
 _OWN = re.compile(r"AI_BATCH_|JUPYTER_RUNTIME_DIR\Z")
 # What these say in the job's pod is about the job.
@@ -62,9 +62,7 @@ def parse_variables(container: Mapping[str, Any]) -> tuple[Variable, ...]:
 
 def choose_variables(variables: Sequence[Variable], allowed: Sequence[str]) -> Sequence[Variable]:
     """Those whose names an admin allows; ``allowed`` are ``fnmatch`` patterns."""
-    return [
-        variable for variable in variables if any(fnmatchcase(variable.name, pattern) for pattern in allowed)
-    ]
+    return [variable for variable in variables if any(fnmatchcase(variable.name, pattern) for pattern in allowed)]
 
 
 def _secret(entry: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """The volumes of a session's pod that a job may mount too, read-only. Pure.
 
-A job has the Snapshot in place of the home. So no mount may reach the home, nor cover anything that the Snapshot brings;
-and one volume may hold both the home and what is shared, in different directories.
+A job has the Snapshot in place of the home. So no mount may reach the home, nor cover anything that the Snapshot
+brings; and one volume may hold both the home and what is shared, in different directories.
 """
 
 from __future__ import annotations

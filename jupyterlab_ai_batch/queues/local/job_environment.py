@@ -23,9 +23,7 @@ def build_environment(
     environment comes first in ``PATH``. ``gpus`` are the GPU slots assigned: none hides all GPUs, None (the machine has
     no GPU) changes nothing.
     """
-    environment = {
-        name: value for name, value in inherited.items() if name not in _DROPPED and not is_withheld(name)
-    }
+    environment = {name: value for name, value in inherited.items() if name not in _DROPPED and not is_withheld(name)}
     bins = [str(Path(prefix) / "bin") for prefix in environment_prefixes if (Path(prefix) / "bin").is_dir()]
     rest = [part for part in environment.get("PATH", "/usr/bin:/bin").split(":") if part not in bins]
     environment["PATH"] = ":".join([*bins, *rest])
