@@ -295,6 +295,7 @@ class Wire:
 
     Attributes:
         cuts: How many connections are still to be cut.
+        bytes_per_s: How fast each of them is; 0: as fast as it can.
         on_cut: Called at each cut.
     """
 
@@ -302,6 +303,7 @@ class Wire:
         self.target = port
         self.cut_after = cut_after
         self.cuts = cuts
+        self.bytes_per_s = 0
         self.direction = direction
         self.on_cut = on_cut
         self.carried = {"up": 0, "down": 0}
@@ -343,6 +345,8 @@ class Wire:
                 if direction == self.direction and self._must_cut(carried):
                     self.on_cut()
                     break
+                if self.bytes_per_s:
+                    time.sleep(len(piece) / self.bytes_per_s)
                 sink.sendall(piece)
         for end in pair:
             with contextlib.suppress(OSError):

@@ -77,7 +77,7 @@ class AttemptLog:
         self._reader.start()
 
     def close(self) -> None:
-        """Give the descriptors back, when the last byte that was written to them has passed."""
+        """Give the descriptors back, when the last byte that was written to them has passed, and close the file."""
         if self._taken is not None and self._reader is not None:
             with suppress(OSError, ValueError):
                 sys.stderr.flush()
@@ -86,6 +86,8 @@ class AttemptLog:
                 os.close(original)
             self._taken = None
             self._reader.join(_DRAIN_S)  # not for ever: a process that somebody started may hold the pipe open
+        with self._lock:
+            self._close_file()
 
     def part(self) -> LogPart:
         """All that is in the file now."""
@@ -125,6 +127,10 @@ class AttemptLog:
             lines = lines[: lines.rfind(b"\n", 0, room) + 1]
             lines += f"[ai-batch] The log is longer than {self._limit_bytes} bytes; the rest is not kept.\n".encode()
         if not self._append(lines) or is_cut:
+            self._close_file()
+
+    def _close_file(self) -> None:
+        if self._file is not None:
             self._file.close()
             self._file = None
 

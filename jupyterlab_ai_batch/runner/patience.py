@@ -52,10 +52,9 @@ def try_patiently(
     patience: Patience,
     *,
     on_failure: Callable[[RegistryUnreachableError], None],
-    unreachable_s: float = UNREACHABLE_S,
     clock: Callable[[], float] = monotonic,
 ) -> T:
-    """Try ``store`` again, with growing pauses, while the registry is away: for ``unreachable_s`` after it first was.
+    """Try ``store`` again, with growing pauses, while the registry is away: for ``UNREACHABLE_S`` after it first was.
 
     Raises:
         RegistryUnreachableError: it stayed away for so long, or there was no more time.
@@ -66,7 +65,7 @@ def try_patiently(
         try:
             return store()
         except RegistryUnreachableError as exc:  # noqa: PERF203 - a loop of pauses
-            give_up_at = min(give_up_at, clock() + unreachable_s)
+            give_up_at = min(give_up_at, clock() + UNREACHABLE_S)
             pause_s = next(pauses)
             if clock() + pause_s > give_up_at or not patience.pause(pause_s):
                 raise

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jupyterlab_ai_batch.errors import BlobMissingError, SnapshotCorruptError
 from jupyterlab_ai_batch.oci.layout import ImageLayout
-from jupyterlab_ai_batch.oci.port import MANIFEST_MEDIA_TYPE, Descriptor
+from jupyterlab_ai_batch.oci.port import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, Descriptor
 from jupyterlab_ai_batch.oci.transfer import copy_blob, copy_image
 from tests.registries import RegistryServer, open_registry
 
@@ -198,6 +198,35 @@ def test_tags_are_listed_with_digests(store):
     two = put_image(store, "two", b"{}", b"2")
     assert put_image(store, "three", b"{}", b"1") == one
     assert dict(store.tags()) == {"one": one, "two": two, "three": one}
+
+
+def test_tag_names_are_listed(store):
+    """Without asking what each one names."""
+    assert list(store.tag_names()) == []
+    for tag in ("one", "two"):
+        put_image(store, tag, b"{}", tag.encode())
+    assert sorted(store.tag_names()) == ["one", "two"]
+
+
+def test_members_of_an_index_need_no_tag(store):
+    """They are found by their digest, by way of the index that names them."""
+    for content in (b"{}", b"one"):
+        store.put_blob(content)
+    member = manifest_of(b"{}", b"one")
+    digest = store.put_manifest(member, tag=None, media_type=MANIFEST_MEDIA_TYPE)
+    assert list(store.tag_names()) == []
+    entry = {"mediaType": MANIFEST_MEDIA_TYPE, "digest": digest, "size": len(member)}
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE, "manifests": [entry]}).encode()
+    store.put_manifest(index, tag="index", media_type=INDEX_MEDIA_TYPE)
+    assert store.get_manifest("index")[0] == index
+    assert store.get_manifest(digest) == (member, digest)
+    assert list(store.tag_names()) == ["index"]
+
+
+def test_a_member_needs_its_blobs(store):
+    """As every manifest does."""
+    with pytest.raises(BlobMissingError):
+        store.put_manifest(manifest_of(b"{}", b"never"), tag=None, media_type=MANIFEST_MEDIA_TYPE)
 
 
 def test_deleting_a_tag_leaves_others(store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -10,13 +11,24 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jupyterlab_ai_batch import wire
 from jupyterlab_ai_batch.errors import SnapshotCorruptError
 from jupyterlab_ai_batch.models import OutputFile, OutputSet
 from jupyterlab_ai_batch.oci import outputset
 from jupyterlab_ai_batch.oci.layout import ImageLayout
-from jupyterlab_ai_batch.oci.outputset import CHANGED_MEANWHILE, read_output_set, store_output_set
+from jupyterlab_ai_batch.oci.mentions import mentioned
+from jupyterlab_ai_batch.oci.outputset import (
+    CHANGED_MEANWHILE,
+    open_log,
+    outputs_tag,
+    parse_outputs_tag,
+    read_output_set,
+    store_output_set,
+)
+from jupyterlab_ai_batch.oci.reference import is_tag
 from jupyterlab_ai_batch.words import FileChange
 
 AT = datetime(2026, 11, 22, 12, 30, 0, 123000, tzinfo=timezone.utc)
@@ -207,6 +219,183 @@ def test_another_artifact_is_refused(store):
     put_config(store, wire.dumps(output_set()).encode(), [], artifact_type="application/x")
     with pytest.raises(SnapshotCorruptError, match="another kind"):
         read_output_set(store)
+
+
+class InMemory(ImageLayout):
+    """Blobs without waiting for a disk."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.contents = {}
+
+    def has_blob(self, digest):
+        return digest in self.contents
+
+    def put_blob(self, content):
+        digest = f"sha256:{sha(content)}"
+        self.contents[digest] = content
+        return digest, len(content)
+
+    @contextlib.contextmanager
+    def write_blob(self):
+        yield _Writer(self)
+
+    def read_blob(self, digest, *, limit_bytes):
+        return self.contents[digest]
+
+    def put_manifest(self, manifest, *, tag, media_type):
+        assert all(found.digest in self.contents for found in mentioned(manifest))
+        self.contents[tag] = manifest
+        return self.put_blob(manifest)[0]
+
+    def get_manifest(self, reference):
+        return self.contents[reference], reference
+
+
+class _Writer(io.BytesIO):
+    def __init__(self, store):
+        super().__init__()
+        self.store = store
+
+    def commit(self):
+        return self.store.put_blob(self.getvalue())
+
+
+def test_as_many_files_as_a_manifest_takes(tmp_path):
+    """Several thousand, each with its own content, and the log: no manifest names more than stores take."""
+    store = InMemory(tmp_path)
+    count = 2 * outputset.FILES_PER_MANIFEST
+    stored = with_log(output_set(*(new_file(f"f{i}", b"%d" % i) for i in range(count))), b"log")
+    store_output_set(store, stored, lambda file: io.BytesIO(file.path[1:].encode()), open_log_content=log_of(b"log"))
+    assert read_output_set(store)[0] == stored
+
+
+def test_an_output_set_without_files(store):
+    """Its manifest still has a layer, which some registries insist on."""
+    store_output_set(store, output_set(complete=False), Contents())
+    assert read_output_set(store) == (output_set(complete=False), {})
+    assert len(json.loads(store.get_manifest("outputs")[0])["layers"]) == 1
+
+
+def with_log(stored: OutputSet, log: bytes) -> OutputSet:
+    return replace(stored, log_sha256=sha(log), log_bytes=len(log))
+
+
+def log_of(log: bytes) -> Any:
+    return lambda: io.BytesIO(log)
+
+
+def test_log_round_trip(store):
+    """The log comes back; it is kept by garbage collection, and is no file."""
+    stored = with_log(output_set(new_file("a", b"A")), b"one\ntwo\n")
+    kept, _ = store_output_set(store, stored, Contents(a=b"A"), open_log_content=log_of(b"one\ntwo\n"))
+    store.collect_garbage(grace_s=-60)
+    found, blobs = read_output_set(store)
+    assert found == kept == stored
+    assert list(blobs) == ["a"]
+    with open_log(store, found) as log:
+        assert log.read() == b"one\ntwo\n"
+
+
+def test_no_log(store):
+    """Where none was kept, there is nothing in it."""
+    store_output_set(store, output_set(), Contents())
+    with open_log(store, read_output_set(store)[0]) as log:
+        assert log.read() == b""
+
+
+def test_a_log_with_the_bytes_of_a_file(store):
+    """Is one blob with it."""
+    stored = with_log(output_set(new_file("a", b"A")), b"A")
+    store_output_set(store, stored, Contents(a=b"A"), open_log_content=log_of(b"never read"))
+    with open_log(store, read_output_set(store)[0]) as log:
+        assert log.read() == b"A"
+
+
+@pytest.mark.parametrize("content", [b"other", b"", None])
+def test_a_log_that_cannot_be_stored_is_left_out(store, content):
+    """Somebody wrote into it, or took it away: the files come home all the same."""
+
+    def open_content() -> io.BytesIO:
+        if content is None:
+            raise FileNotFoundError
+        return io.BytesIO(content)
+
+    stored = with_log(output_set(new_file("a", b"A")), b"the log")
+    kept, _ = store_output_set(store, stored, Contents(a=b"A"), open_log_content=open_content)
+    assert (kept.log_sha256, kept.log_bytes, kept.files) == ("", 0, stored.files)
+    assert read_output_set(store)[0] == kept
+
+
+def test_a_log_that_is_gone_is_told(store):
+    """Opening it says so."""
+    with pytest.raises(SnapshotCorruptError):
+        open_log(store, with_log(output_set(), b"the log"))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"log_sha256": "../../x", "log_bytes": 1},
+        {"log_sha256": sha(b"A"), "log_bytes": -1},
+        {"log_sha256": sha(b"A"), "log_bytes": 1 << 40},
+        {"log_sha256": sha(b"a blob that the manifest does not name"), "log_bytes": 1},
+    ],
+)
+def test_hostile_log_is_refused(store, fields):
+    """What a job could write to show another blob as its log."""
+    put_raw(store, replace(output_set(), **fields))
+    with pytest.raises(SnapshotCorruptError):
+        read_output_set(store)
+
+
+@pytest.mark.parametrize("fields", [{"log_sha256": 5}, {"log_bytes": "5"}, {"pod_uid": None}])
+def test_fields_of_another_type_are_refused(store, fields):
+    """As every field of a record."""
+    put_config(store, json.dumps({**wire.to_json(output_set()), **fields}).encode(), [])
+    with pytest.raises(SnapshotCorruptError):
+        read_output_set(store)
+
+
+def test_an_older_output_set_can_be_read(store):
+    """Without the fields that came later."""
+    old = wire.to_json(output_set())
+    for name in ("pod_uid", "log_sha256", "log_bytes"):
+        del old[name]
+    put_config(store, json.dumps(old).encode(), [])
+    assert read_output_set(store)[0] == output_set()
+
+
+def test_what_is_raised_before_naming_leaves_the_tag(store):
+    """Everything is there then, and the earlier OutputSet stays."""
+    store_output_set(store, output_set(new_file("a", b"A")), Contents(a=b"A"))
+
+    def refuse() -> None:
+        assert store.has_blob(f"sha256:{sha(b'B')}")
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        store_output_set(store, output_set(new_file("b", b"B")), Contents(b=b"B"), before_naming=refuse)
+    assert [file.path for file in read_output_set(store)[0].files] == ["a"]
+
+
+@given(st.from_regex(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,63}", fullmatch=True), st.integers(1, 10**9 - 1))
+def test_a_tag_says_whose_attempt_it_is(submission_id, attempt):
+    """There and back; registries take it."""
+    tag = outputs_tag(submission_id, attempt)
+    assert parse_outputs_tag(tag) == (submission_id, attempt)
+    assert is_tag(tag)
+
+
+@pytest.mark.parametrize(
+    "tag",
+    ["outputs", "outputs-", "outputs-1a2b", "outputs-1a2b-", "outputs-1a2b-0", "outputs-1a2b-01", "outputs--1", "",
+     "outputs-1a2b-1\n", "outputs-1a2b-\u0661", "snapshot-1a2b-1", "xoutputs-1a2b-1", "outputs-1a2b-1.part2",
+     "outputs-1a2b-" + "9" * 30],
+)  # fmt: skip
+def test_other_tags_are_none(tag):
+    """Whatever else users and programs keep in a repository."""
+    assert parse_outputs_tag(tag) is None
 
 
 def put_raw(store: ImageLayout, stored: OutputSet) -> None:
