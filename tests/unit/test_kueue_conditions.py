@@ -164,6 +164,7 @@ def test_cancelled_by_the_user(reading, expected):
         ({"attempts": [attempt(1, -90)]}, ("cancelled", "deleted_elsewhere")),
         ({"attempts": [attempt(1, -90, ended_by="succeeded")]}, ("succeeded", None)),
         ({"attempts": [attempt(1, -90, ended_by="failed")]}, ("failed", "pod_lost")),
+        ({"attempts": [attempt(2, -90, ended_by="succeeded"), attempt(1, -200)]}, ("succeeded", None)),
         ({"attempts": [attempt(1, -90)], "failure": CELL}, ("failed", "cell_failed")),
         ({"pods": [STILL_SAVING]}, ("cancelling", "deleted_elsewhere")),
         ({"workload": make_workload(deleted=-1)}, ("cancelled", "deleted_elsewhere")),

@@ -144,3 +144,10 @@ def test_why_kueue_took_it_out_of_the_queue(deactivation):
     seen = look(job=SUSPENDED, workload=workload)
     assert ("failed", "time_limit") == brief(seen)
     assert f"DeactivatedDueTo{cause}" == seen.explanation.raw_reason
+
+
+def test_an_admin_who_stops_it_after_kueue_did_once():
+    """The condition tells why it is out of the queue now; the counters only what was."""
+    counts = evictions(("Deactivated", "RequeuingLimitExceeded", 1), ("Deactivated", "", 1))
+    workload = evicted("Deactivated", "by hand", reserved=False, active=False, schedulingStats=counts)
+    assert ("blocked", "stopped_by_admin") == brief(look(job=SUSPENDED, workload=workload))

@@ -42,7 +42,7 @@ def build_attempts(view: View, state: SubmissionState) -> tuple[Attempt, ...]:
 
 def _with_pods(view: View) -> list[Attempt]:
     """The history, each Attempt completed by its pod, and the pods that the registry does not know yet."""
-    attempts = sorted({attempt.number: attempt for attempt in view.history}.values(), key=lambda known: known.number)
+    attempts = list({attempt.number: attempt for attempt in view.history}.values())
     for pod, following in zip(view.pods, (*view.pods[1:], None), strict=False):
         own = [index for index, attempt in enumerate(attempts) if _is_of(attempt, pod, following)]
         if own:

@@ -92,7 +92,7 @@ def _look(reading: Reading, *, cancel_asked: bool) -> View:
         events=parse_events(reading.events),
         position=reading.position,
         failure=reading.failure if isinstance(reading.failure, Mapping) else None,
-        history=reading.attempts,
+        history=sorted(reading.attempts, key=lambda attempt: attempt.number),
     )
 
 

@@ -89,7 +89,7 @@ def only_eviction_reason(workload: Workload | None) -> str:
 def deactivation_reason(workload: Workload) -> str:
     """``Deactivated``, or ``DeactivatedDueTo…`` when Kueue itself did it."""
     evicted = workload.condition(EVICTED).reason
-    if evicted.startswith(DEACTIVATED + DUE_TO):
+    if evicted.startswith(DEACTIVATED):
         return evicted
     target = workload.condition(DEACTIVATION_TARGET)
     if target.reason:

@@ -68,7 +68,7 @@ def explain_unfit(workload: Workload) -> Explanation:
 
 
 def _explain_pod(pod: Pod) -> Explanation | None:
-    """What the kubelet decided about the pod as a whole, or about its memory."""
+    """What the kubelet decided about the pod as a whole."""
     if pod.reason == "DeadlineExceeded":
         return replace(time_limit(pod.deadline_s), raw_reason=pod.reason)
     if pod.reason == "Evicted":

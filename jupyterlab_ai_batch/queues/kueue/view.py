@@ -21,7 +21,7 @@ class View:
     Attributes:
         pods: Oldest first.
         failure: The runner's ``failed`` event of the latest Attempt.
-        history: The registry's Attempts.
+        history: The registry's Attempts, first to last.
     """
 
     observed_at: datetime
