@@ -1,7 +1,7 @@
 """A user's session as JupyterHub starts it: the pod that a Job takes over from."""
 
 
-def session_pod(name):
+def session_pod(name, *, registry_secret):
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -20,6 +20,7 @@ def session_pod(name):
                     },
                 }
             ],
+            "imagePullSecrets": [{"name": registry_secret}],
             "securityContext": {"runAsUser": 1000, "fsGroup": 100, "seccompProfile": {"type": "RuntimeDefault"}},
         },
         "status": {

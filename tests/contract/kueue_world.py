@@ -31,11 +31,13 @@ _NUMBERS = itertools.count(1)
 HERE = Path(__file__).parent
 QUEUE = "batch"
 OWN_POD = "jupyter-alice"
+REGISTRY_SECRET = "registry"
 SETTINGS = KueueSettings(
     namespace="user-alice",
     queues=(QUEUE,),
     profiles=(KueueProfile(profile=Profile(name="cpu", title="One core", cpu_millicores=1000, memory_bytes=2**30)),),
     repository="registry.example/user-alice",
+    registry_secret=REGISTRY_SECRET,
 )
 
 
@@ -66,7 +68,7 @@ class KueueWorld:
             directory.mkdir(parents=True)
         self.data_dir.mkdir(mode=0o700)
         self.cluster = MemoryCluster(SETTINGS.namespace)
-        self.cluster.put(PODS, session_pod(OWN_POD))
+        self.cluster.put(PODS, session_pod(OWN_POD, registry_secret=REGISTRY_SECRET))
         self.cluster.put(LOCAL_QUEUES, {"metadata": {"name": QUEUE}, "status": {"conditions": [condition("Active")]}})
         self.registry = base / "registry"
         self.pool = Pool(self.cluster, self.registry, base / "pods")

@@ -250,6 +250,25 @@ def test_an_end_survives_the_job(world, play):
     play(story)
 
 
+def test_what_a_deleted_job_left_comes_home(world, play):
+    """A server that never saw the Job, and finds only its OutputSet in the registry, can still bring that home."""
+
+    async def story():
+        await world.backend.submit(world.entry("s1", GOOD))
+        await reach(world.backend, "s1")
+        await world.backend.close()
+        world.cluster.remove(JOBS, job_name("s1"))
+        elsewhere = world.base / "elsewhere"
+        elsewhere.mkdir(mode=0o700)
+        other = world.connect(data_dir=elsewhere)
+        seen = await reach(other, "s1")
+        assert (SubmissionState.SUCCEEDED, OutputsState.AVAILABLE) == (seen.state, seen.outputs.state)
+        assert ["result"] == [file.path for file in (await other.latest_outputs("s1")).output_set.files]
+        assert "hello" in (await other.read_log("s1", attempt=1, offset=0, limit_bytes=1000)).text
+
+    play(story)
+
+
 def test_an_evicted_attempt_is_history(world, play):
     """The second Attempt is number 2; the log of the first is still there, from the registry where need be."""
 
@@ -403,9 +422,8 @@ def test_preflight_finds_what_is_missing(world, play):
         backend = world.connect()
         backend._histories._open = unreachable
         found = {check.name: check for check in await backend.preflight()}
-        assert {"rights": False, "helpful_rights": None, f"queue {QUEUE}": False, "registry": False, "pod": False} == {
-            name: check.ok for name, check in found.items()
-        }
+        expected = {"rights": False, "helpful_rights": None, f"queue {QUEUE}": False, "registry": False, "pod": False}
+        assert {**expected, "registry_secret": None} == {name: check.ok for name, check in found.items()}
         assert "watch jobs.batch" in found["rights"].summary
         assert "{apiGroups: [batch], resources: [jobs], verbs: [create, get, list, watch, delete]}" in (
             found["rights"].resolution

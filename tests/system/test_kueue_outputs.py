@@ -25,9 +25,11 @@ LOG = b"hello\n"
 
 @pytest.fixture
 def repository(tmp_path):
-    with RegistryServer(tmp_path / "registry") as server:
-        with connect(parse_reference(f"{server.host}/users/alice")) as registry:
-            yield registry
+    with (
+        RegistryServer(tmp_path / "registry") as server,
+        connect(parse_reference(f"{server.host}/users/alice")) as registry,
+    ):
+        yield registry
 
 
 def push(repository, attempt, names=(), *, complete=False, submission_id="s1", tag=None, **fields):

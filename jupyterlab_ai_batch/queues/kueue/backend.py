@@ -27,6 +27,7 @@ from .entries import entry_of
 from .fetching import fetch_outputs, outputs_here
 from .histories import Histories
 from .kept_logs import KeptLogs
+from .log_spool import spooled
 from .lookout import Lookout, Sighting
 from .manifest import export_yaml
 from .memory import Memory, Remembered, with_cancel, with_release
@@ -36,7 +37,7 @@ from .paths import KueuePaths, is_safe_id
 from .pauses import Pauses
 from .preflight import Preflight
 from .queue_readings import read_queue
-from .reading_logs import LogRequest, read_attempt_log
+from .reading_logs import LogRequest, number_logs, read_attempt_log
 from .repository import OutputsRepository
 from .settings import KueueSettings
 from .store import uid_of
@@ -101,7 +102,7 @@ class KueueBackend:
 
     async def submit(self, entry: QueueEntry) -> None:
         remembered = await in_thread(self._memory.get, entry.submission.id)
-        if remembered is None or remembered.ended is None:
+        if remembered is None or not remembered.is_over:
             await self._submitter.submit(entry)
             self._notifier.notify()
 
@@ -280,14 +281,20 @@ class KueueBackend:
     async def _check_known(self, submission_id: str, remembered: Remembered | None) -> None:
         if remembered is not None or self._lookout.knows(submission_id):
             return
-        if entry_of(await self._job(submission_id)) is None:
+        if entry_of(await self._job(submission_id)) is not None:
+            return
+        if not is_safe_id(submission_id) or not (await self._histories.at_least_once(submission_id)).stored:
             raise _unknown(submission_id)
 
     async def _keep_logs(self, submission_id: str) -> None:
         """Have the logs of all Attempts here before their pods go; one that is nowhere any more is lost."""
-        for stored in self._histories.known(submission_id).stored:
-            with suppress(BatchError):
-                await self._kept_logs.fetch(submission_id, stored)
+        with suppress(BatchError):
+            history = await self._histories.at_least_once(submission_id)
+            logs = number_logs(await in_thread(spooled, self._paths.logs(submission_id)), history)
+            whole = {log.number for log in logs if log.is_complete}
+            for stored in history.stored:
+                if stored.attempt.number not in whole:
+                    await self._kept_logs.fetch(submission_id, stored)
 
 
 def _unknown(submission_id: str) -> SubmissionNotFoundError:

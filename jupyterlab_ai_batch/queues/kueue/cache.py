@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from ...errors import BatchError, QueueUnreachableError
 from .api import EVENTS, JOBS, PODS, WORKLOADS, ClusterApi, Json, Resource
@@ -25,6 +25,7 @@ JOB_UID_LABEL = "kueue.x-k8s.io/job-uid"
 _JOB_PREFIX = job_name("0").removesuffix("0")
 _ALWAYS = (JOBS, WORKLOADS, PODS)
 _FINISHED = frozenset({"Complete", "Failed"})
+_BEGUN = frozenset({"Running", "Succeeded", "Failed"})
 
 
 class ClusterCache:
@@ -45,6 +46,8 @@ class ClusterCache:
         self._clock = clock
         self._followers: dict[Resource, Follower] = {}
         self._tasks: dict[Resource, asyncio.Task[None]] = {}
+        self._pods: Mapping[str, Sequence[Json]] | None = None
+        self._workloads: Mapping[str, Sequence[Json]] | None = None
 
     # --- while it is needed ---------------------------------------------------------------------------------------
 
@@ -56,6 +59,7 @@ class ClusterCache:
     def stop(self) -> Collection[asyncio.Task[None]]:
         """Follow no more, and forget what was known; the tasks that end now."""
         tasks, self._tasks, self._followers = list(self._tasks.values()), {}, {}
+        self._pods = self._workloads = None
         for task in tasks:
             task.cancel()
         return tasks
@@ -91,6 +95,7 @@ class ClusterCache:
         self._tasks[resource] = asyncio.get_running_loop().create_task(self._followers[resource].run())
 
     def _changed(self) -> None:
+        self._pods = self._workloads = None
         self._follow_events()
         self._on_change()
 
@@ -113,15 +118,17 @@ class ClusterCache:
 
     def workload(self, job_uid: str) -> Json | None:
         """The Job's newest Workload that has not finished, else its newest."""
-        own = [item for item in self._objects(WORKLOADS).values() if _is_workload_of(item, job_uid)]
+        if self._workloads is None:
+            self._workloads = _grouped(self._objects(WORKLOADS).values(), _jobs_of)
+        own = self._workloads.get(job_uid, ())
         return max(own, key=lambda item: (not _has_finished(item), _created(item)), default=None)
 
     def pods(self) -> Mapping[str, Sequence[Json]]:
         """By Submission, oldest first."""
-        found: dict[str, list[Json]] = {}
-        for pod in sorted(self._objects(PODS).values(), key=_created):
-            found.setdefault(submission_of(pod), []).append(pod)
-        return found
+        if self._pods is None:
+            present = sorted(self._objects(PODS).values(), key=_created)
+            self._pods = _grouped(present, lambda pod: {submission_of(pod)})
+        return self._pods
 
     def events(self, submission_id: str) -> Sequence[Json]:
         """Of the Job and its pods, newest last."""
@@ -135,8 +142,8 @@ class ClusterCache:
     def _is_starting(self, job: Json) -> bool:
         if has_ended(job):
             return False
-        pods = [pod for pod in self._objects(PODS).values() if is_owned_by(pod, uid_of(job))]
-        return not any(field(pod, "status", "phase") in ("Running", "Succeeded", "Failed") for pod in pods)
+        pods = [pod for pod in self.pods().get(submission_of(job), ()) if is_owned_by(pod, uid_of(job))]
+        return not any(field(pod, "status", "phase") in _BEGUN for pod in pods)
 
 
 def submission_of(item: Json) -> str:
@@ -155,9 +162,19 @@ def has_ended(job: Json) -> bool:
     return any(entry.get("type") in _FINISHED and entry.get("status") == "True" for entry in conditions)
 
 
-def _is_workload_of(item: Json, job_uid: str) -> bool:
-    labelled = field(item, "metadata", "labels", JOB_UID_LABEL)
-    return bool(job_uid) and (labelled == job_uid or is_owned_by(item, job_uid))
+def _jobs_of(workload: Json) -> Collection[str]:
+    """Uids of the Jobs that a Workload may be of: what its label says, and its owners."""
+    owners = (owner.get("uid") for owner in records(field(workload, "metadata", "ownerReferences")))
+    named = (field(workload, "metadata", "labels", JOB_UID_LABEL), *owners)
+    return {uid for uid in named if isinstance(uid, str) and uid}
+
+
+def _grouped(items: Iterable[Json], keys_of: Callable[[Json], Collection[str]]) -> Mapping[str, Sequence[Json]]:
+    found: dict[str, list[Json]] = {}
+    for item in items:
+        for key in keys_of(item):
+            found.setdefault(key, []).append(item)
+    return found
 
 
 def _has_finished(workload: Json) -> bool:

@@ -14,11 +14,13 @@ from datetime import datetime
 
 from ...errors import BatchError
 from ...models import Explanation, Observation, QueueEntry
-from ...words import SubmissionState
+from ...words import OutputsState, SubmissionState
 from .conditions import Reading, observe
 from .explanations import deleted_elsewhere
 from .histories import Histories
+from .history import StoredAttempt
 from .kept_logs import KeptLogs
+from .log_lines import RunnerReport
 from .lookout import Lookout
 from .memory import Memory, with_end
 from .pauses import Pauses
@@ -109,7 +111,20 @@ class Endings:
         if reading.failure is not None or reading.progress is not None or not stored:
             return reading
         report = await self._kept_logs.report(submission_id, stored[-1])
-        return replace(reading, progress=report.progress, failure=report.failure)
+        ended_by = _how(stored[-1], report)
+        *earlier, last = reading.attempts
+        attempts = (*earlier, replace(last, ended_by=last.ended_by or ended_by))
+        return replace(reading, progress=report.progress, failure=report.failure, attempts=attempts)
+
+
+def _how(stored: StoredAttempt, report: RunnerReport) -> str | None:
+    """The end of an Attempt, by what it left; None when it did not come to its end, or that cannot be told.
+
+    A runner says that it failed before it stores its last, complete OutputSet.
+    """
+    if not stored.log_sha256 or stored.outputs.state is not OutputsState.AVAILABLE:
+        return None
+    return "succeeded" if report.failure is None else "failed"
 
 
 def deleted_unseen(submission_id: str, observed_at: datetime) -> Observation:

@@ -35,6 +35,11 @@ class Remembered:
     released_at: datetime | None = None
 
     @property
+    def is_over(self) -> bool:
+        """It has ended, or is about to by the user's wish: it is not to begin again."""
+        return self.ended is not None or self.cancel_asked_at is not None
+
+    @property
     def submission_id(self) -> str:
         return self.entry.submission.id
 

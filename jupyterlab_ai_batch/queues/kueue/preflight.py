@@ -10,8 +10,9 @@ from datetime import datetime
 from ...errors import BatchError
 from ...models import PreflightCheck, QueueEntry, RunSpec, Submission
 from ...words import SubmissionState
-from .api import EVENTS, JOBS, LOCAL_QUEUES, PODS, VISIBILITY, WORKLOADS, ClusterApi, Resource
+from .api import EVENTS, JOBS, LOCAL_QUEUES, PODS, VISIBILITY, WORKLOADS, ClusterApi, Json, Resource
 from .histories import Histories
+from .json_fields import field, records, word
 from .settings import KueueSettings
 from .submitting import Submitter, why_inactive
 
@@ -70,14 +71,15 @@ class Preflight:
 
     async def run(self) -> Sequence[PreflightCheck]:
         """Never raises a BatchError: what fails is a check that does not hold."""
-        needed, helpful, registry, pod, *queues = await asyncio.gather(
+        needed, helpful, registry, secret, pod, *queues = await asyncio.gather(
             self._check_rights("rights", NEEDED, is_needed=True),
             self._check_rights("helpful_rights", HELPFUL, is_needed=False),
             self._check_registry(),
+            self._check_secret(),
             self._check_pod(),
             *map(self._check_queue, self._settings.queues),
         )
-        return [needed, helpful, *queues, registry, pod]
+        return [needed, helpful, *queues, registry, secret, pod]
 
     async def _check_rights(self, name: str, rights: Sequence[Right], *, is_needed: bool) -> PreflightCheck:
         asked = [(right, verb) for right in rights for verb in right.verbs]
@@ -126,6 +128,24 @@ class Preflight:
         repository = self._settings.repository
         return PreflightCheck(name="registry", ok=True, summary=f"The repository {repository} can be read.")
 
+    async def _check_secret(self) -> PreflightCheck:
+        """Nobody but an admin may look at Secrets; one that this server's own pod uses is there."""
+        name, secret = "registry_secret", self._settings.registry_secret
+        if not secret:
+            return PreflightCheck(name=name, ok=True, summary="Jobs reach the registry without a Secret.")
+        try:
+            pod = await self._submitter.own_pod()
+        except BatchError as exc:
+            return _failed(name, exc, ok=None)
+        if secret in _secrets_of(pod):
+            return PreflightCheck(name=name, ok=True, summary=f"The Secret {secret} is there: your server uses it, too.")
+        return PreflightCheck(
+            name=name,
+            ok=None,
+            summary=f"Whether the Secret {secret}, which jobs need, is there cannot be told from here.",
+            resolution="A job without it fails at once, and says so; ask your admin for it then.",
+        )
+
     async def _check_pod(self) -> PreflightCheck:
         """Everything that a Job takes over from this server's pod, through all rules of the cluster."""
         try:
@@ -133,6 +153,13 @@ class Preflight:
         except BatchError as exc:
             return _failed("pod", exc)
         return PreflightCheck(name="pod", ok=True, summary="The cluster would take a job like this server.")
+
+
+def _secrets_of(pod: Json | None) -> set[str]:
+    volumes = records(field(pod, "spec", "volumes"))
+    pulls = records(field(pod, "spec", "imagePullSecrets"))
+    names = [*(field(volume, "secret", "secretName") for volume in volumes), *(pull.get("name") for pull in pulls)]
+    return {word(name) for name in names}
 
 
 def _failed(name: str, error: BatchError, *, ok: bool | None = False) -> PreflightCheck:

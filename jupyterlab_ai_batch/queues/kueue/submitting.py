@@ -100,7 +100,7 @@ class Submitter:
             QueueError
         """
         if self._session is None:
-            pod = await self._api.get(PODS, self._pod)
+            pod = await self.own_pod()
             if pod is None:
                 raise QueueError(
                     f"There is no pod {self._pod!r} in the namespace {self._api.namespace}.",
@@ -111,6 +111,14 @@ class Submitter:
                 pod, container=self._container, user_id=self._user_id, group_id=self._group_id
             )
         return self._session
+
+    async def own_pod(self) -> Json | None:
+        """The server's own pod as it is now.
+
+        Raises:
+            QueueError
+        """
+        return await self._api.get(PODS, self._pod)
 
     def _check_names(self, entry: QueueEntry) -> None:
         submission = entry.submission
