@@ -97,8 +97,16 @@ class Outbox:
             replace_file(self._path / EXECUTED_NOTEBOOK, content)
 
     def store(self, notebook: bytes) -> OutputSet:
-        """Store what there is now; files that are being written are left for the next time."""
+        """Store what there is now; a file that is being written stays as it was stored last, or is left out."""
+        before = self._last
         stored = self._store_changes(notebook, complete=False, log=self._log_for_checkpoint())
+        moving = {path for path, reason in stored.skipped if reason in _PASSING}
+        earlier = () if before is None else tuple(file for file in before.files if file.path in moving)
+        if earlier:
+            moving = {file.path for file in earlier}
+            files = sorted((*stored.files, *earlier), key=lambda file: file.path)
+            skipped = tuple((path, reason) for path, reason in stored.skipped if path not in moving)
+            stored = self._put(replace(stored, files=tuple(files), skipped=skipped), self._open_known(notebook))
         self._destination.tidy()
         return stored
 

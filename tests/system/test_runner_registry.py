@@ -401,7 +401,8 @@ def test_sigterm_keeps_what_there_was_time_for(tmp_path, server):
         pod = Pod(tmp_path / "pod", f"{slow.host}/{REPOSITORY}")
         pod.start(
             f"{WAIT_FOR}open('model', 'wb').write(b'epoch 1')\nwait_for('go')\n"
-            "open('model', 'wb').write(os.urandom(64 * 2**20))\nprint('grown', flush=True)\nwait_for('never')",
+            "open('new', 'wb').write(os.urandom(64 * 2**20))\nos.replace('new', 'model')\n"
+            "print('grown', flush=True)\nwait_for('never')",
             checkpoint_interval_s=0.2,
         )
         wait_until((pod.work / "model").exists, "the first model")
@@ -438,11 +439,15 @@ def test_what_is_there_is_not_sent_again(tmp_path, server):
 def test_memory_does_not_grow_with_the_files(tmp_path, server):
     """300 MB come home through less than 200 MB of memory."""
     pod = Pod(tmp_path / "pod", f"{server.host}/{REPOSITORY}")
-    pod.start("import os\nwith open('large', 'wb') as f:\n    for _ in range(300): f.write(os.urandom(2**20))")
-    _, status, used = os.wait4(pod.process.pid, 0)
-    pod.process.returncode = os.waitstatus_to_exitcode(status)
+    make = "with open('large', 'wb') as f:\n    for _ in range(300): f.write(os.urandom(2**20))\n"
+    pod.start(f"{WAIT_FOR}{make}open('made', 'w').close()\nwait_for('go')", checkpoint_interval_s=0.2)
+    wait_until((pod.work / "made").exists, "the file")
+    pod.stored(times=bytes(pod.stdout).count(b'"kind":"stored"') + 2)
+    status = Path(f"/proc/{pod.process.pid}/status").read_text()
+    (peak_kib,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")]
+    pod.touch("go")
     assert pod.end().status == 0
-    assert used.ru_maxrss < 200 * 1024
+    assert peak_kib < 200 * 1024
     with open_registry(server.host, REPOSITORY) as store:
         (file,) = [file for file in read_output_set(store, outputs_tag(SUBMISSION, 1))[0].files if file.path == "large"]
         assert file.size_bytes == 300 * MIB

@@ -22,11 +22,16 @@ AT = datetime(2026, 11, 22, 12, 30, tzinfo=timezone.utc)
 
 
 class Repository(ImageLayout):
-    """Stands for a registry's; ``before_manifest`` is called before a manifest is put."""
+    """Stands for a registry's; what comes ``before_…`` is called then."""
 
     def __init__(self, path):
         super().__init__(path)
         self.before_manifest = lambda: None
+        self.before_asking = lambda: None
+
+    def has_blob(self, digest):
+        self.before_asking()
+        return super().has_blob(digest)
 
     def put_manifest(self, manifest, *, tag, media_type):
         self.before_manifest()
@@ -104,6 +109,27 @@ def test_each_output_set_replaces_the_one_before(world):
     assert contents == {"n.ipynb": b"{...}", "out": b"two"}
     assert log == b"first\nsecond\n"
     assert list(ImageLayout(world.place).tag_names()) == [outputs_tag(SUBMISSION, 1)]
+
+
+def test_a_file_that_is_being_written_stays_as_it_was(world):
+    """A run that is killed while it saves its model has the one before; a new file is left for the next time."""
+    world.write("model", b"epoch 1")
+    world.outbox.store(b"{}")
+    world.write("model", b"epoch 2")
+    world.write("new", b"n")
+
+    def go_on_writing():
+        world.write("model", b"epoch 2, and more of it")
+        world.write("new", b"n, and more")
+
+    world.repositories[0].before_asking = go_on_writing
+    world.outbox.store(b"{...}")
+    output_set, contents, _ = world.stored()
+    assert contents == {"n.ipynb": b"{...}", "model": b"epoch 1"}
+    assert [path for path, _ in output_set.skipped] == ["new"]
+    world.repositories[0].before_asking = lambda: None
+    world.outbox.store(b"{...}")
+    assert world.stored()[1] == {"n.ipynb": b"{...}", "model": b"epoch 2, and more of it", "new": b"n, and more"}
 
 
 def test_a_long_log_is_sent_again_when_it_has_grown(world):
