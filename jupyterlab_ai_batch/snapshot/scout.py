@@ -11,16 +11,15 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from time import time_ns
+from typing import NamedTuple
 
 from .listing import Sealer, list_by_directory
 
 _ANSWER_BYTES = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Walk:
+class Walk(NamedTuple):
     """What to walk: absolute directories, see ``list_everything``; equal ones find the same."""
 
     roots: tuple[str, ...]
