@@ -10,6 +10,14 @@ from typing import Any
 
 from ...models import Explanation
 from ...words import SubmissionState
+from ..explanations import (
+    cancelled_by_user,
+    explain_failure,
+    killed_by_signal,
+    out_of_memory,
+    runner_crashed,
+    time_limit,
+)
 from . import explanations
 
 SUCCEEDED, CELL_FAILED, STOPPED = 0, 1, 75
@@ -65,11 +73,11 @@ def judge(end: RunEnd) -> Verdict:  # noqa: PLR0911 - a table
     if end.asked is Asked.CANCEL:
         return cancelled()
     if end.used_bytes is not None:
-        return failed(explanations.out_of_memory(used_bytes=end.used_bytes, limit_bytes=end.memory_limit_bytes))
+        return failed(out_of_memory(used_bytes=end.used_bytes, limit_bytes=end.memory_limit_bytes))
     if end.asked is Asked.TIME_LIMIT:
-        return failed(explanations.time_limit(end.time_limit_s or 0))
+        return failed(time_limit(end.time_limit_s or 0))
     if end.failure is not None:
-        return failed(_explain_failure(end, end.failure))
+        return failed(explain_failure(end.failure, out_of_memory=_memory_words() if end.oom_kills else None))
     if end.asked is Asked.WORKER_STOP:
         return evicted("WorkerStopped", explanations.worker_stopped())
     if end.status == STOPPED:
@@ -78,7 +86,7 @@ def judge(end: RunEnd) -> Verdict:  # noqa: PLR0911 - a table
 
 
 def cancelled() -> Verdict:
-    return Verdict(ended_by="cancelled", state=SubmissionState.CANCELLED, explanation=explanations.cancelled_by_user())
+    return Verdict(ended_by="cancelled", state=SubmissionState.CANCELLED, explanation=cancelled_by_user())
 
 
 def failed(explanation: Explanation) -> Verdict:
@@ -89,19 +97,14 @@ def evicted(reason: str, explanation: Explanation) -> Verdict:
     return Verdict(ended_by=reason, state=SubmissionState.QUEUED, explanation=explanation)
 
 
-def _explain_failure(end: RunEnd, failure: Mapping[str, Any]) -> Explanation:
-    if failure.get("ename") != "DeadKernelError":
-        in_cell = failure.get("code", "cell_failed") == "cell_failed"
-        return explanations.cell_failed(failure) if in_cell else explanations.run_failed(failure)
-    if end.oom_kills:
-        return explanations.out_of_memory(used_bytes=None, limit_bytes=None)
-    return explanations.kernel_died(failure)
-
-
 def _explain_status(end: RunEnd) -> Explanation:
     number = -end.status if end.status < 0 else max(0, end.status - _SHELL_SIGNAL_BASE)
     if number == signal.SIGKILL and end.oom_kills:
-        return explanations.out_of_memory(used_bytes=None, limit_bytes=None)
+        return _memory_words()
     if number:
-        return explanations.killed_by_signal(number)
-    return explanations.runner_crashed(end.status)
+        return killed_by_signal(number)
+    return runner_crashed(end.status)
+
+
+def _memory_words() -> Explanation:
+    return out_of_memory(used_bytes=None, limit_bytes=None)

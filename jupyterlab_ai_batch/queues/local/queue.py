@@ -10,6 +10,7 @@ from ... import wire
 from ...errors import SubmissionNotFoundError
 from ...models import Explanation, OutputsSummary, Profile, Progress, QueueEntry
 from ...words import SubmissionState
+from ..explanations import cancelled_by_user, cancelling
 from . import explanations
 from .database import Database
 from .paths import QueuePaths
@@ -68,13 +69,9 @@ class LocalQueue:
         with self.database.write() as connection:
             state = _state(connection, submission_id)
             if state in _WAITING_STATES:
-                _set_state(
-                    connection, submission_id, SubmissionState.CANCELLED, self._now(), explanations.cancelled_by_user()
-                )
+                _set_state(connection, submission_id, SubmissionState.CANCELLED, self._now(), cancelled_by_user())
             elif state in ADMITTED_STATES and state is not SubmissionState.CANCELLING:
-                _set_state(
-                    connection, submission_id, SubmissionState.CANCELLING, self._now(), explanations.cancelling()
-                )
+                _set_state(connection, submission_id, SubmissionState.CANCELLING, self._now(), cancelling())
 
     def mark_released(self, submission_id: str) -> bool:
         """Note that the outputs are safe at home; False while the Submission has not ended.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ...models import Explanation
 from ...oci.storage import remove_tree
 from ...words import SubmissionState
+from ..explanations import cancelled_by_user
 from . import explanations
 from .paths import QueuePaths
 from .prepare import clean_run_directory
@@ -60,7 +61,7 @@ def _end_lost(
 
 def _after_loss(record: EntryRecord, times: int, limit: int) -> tuple[SubmissionState, Explanation]:
     if record.state is SubmissionState.CANCELLING:
-        return SubmissionState.CANCELLED, explanations.cancelled_by_user()
+        return SubmissionState.CANCELLED, cancelled_by_user()
     if times >= limit:
         return SubmissionState.FAILED, explanations.worker_lost_repeatedly(times)
     return SubmissionState.QUEUED, explanations.worker_lost()

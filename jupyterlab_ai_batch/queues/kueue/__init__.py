@@ -1,0 +1,1 @@
+"""The shared pool: Jobs queued by Kueue."""
