@@ -44,12 +44,13 @@ def measure_size(tree: Path, scratch: Path, repeats: int) -> dict[str, list[Run]
     runs: dict[str, list[Run]] = {"first": [], "unchanged": [], "plan": [], "restore": []}
     subject = Subject(user="first", work=tree, environment=make_kernel(scratch / "prefix"))
     ours = Ours(scratch / "ours")
-    restored = scratch / "restored"
+    # Each restore has a target of its own that stays: for minutes ext4 is slow to make files where many were deleted.
+    targets = (scratch / f"restored-{number}" for number in range(repeats))
     steps: dict[str, Callable[[], Run]] = {
         "first": lambda: ours.snapshot(subject),
         "unchanged": lambda: ours.snapshot(subject),
         "plan": lambda: ours.plan(subject),
-        "restore": lambda: ours.restore("work", restored),
+        "restore": lambda: ours.restore("work", next(targets)),
     }
     try:
         for _ in range(repeats):
@@ -59,7 +60,6 @@ def measure_size(tree: Path, scratch: Path, repeats: int) -> dict[str, list[Run]
                 run = step()
                 print(f"  {name}: {describe_run(run)}", flush=True)
                 runs[name].append(run)
-            shutil.rmtree(restored)
     finally:
         ours.close()
     return runs
@@ -79,22 +79,27 @@ def summarise(files: int, runs: dict[str, list[Run]]) -> dict[str, Any]:
     return result
 
 
+def measure_and_summarise(base: Path, scratch: Path, files: int, repeats: int) -> dict[str, Any]:
+    """One size, in a directory of its own in ``scratch``; the largest, which takes the longest, once."""
+    tree = base / f"many/{files}"
+    snapshot_trees.fill_many(tree, files)
+    snapshot_trees.settle((tree / snapshot_trees.NOTEBOOK).stat().st_ctime)
+    snapshot_trees.read_through(tree)
+    print(f"{files} files", flush=True)
+    folder = scratch / str(files)
+    folder.mkdir()
+    return summarise(files, measure_size(tree, folder, 1 if files >= SIZES[-1] else repeats))
+
+
 def run(base: Path, sizes: Sequence[int], repeats: int) -> dict[str, Any]:
-    """All sizes; the largest, which takes longer than the others together, once.
+    """All sizes.
 
     Raises:
         MeasurementError: a program is missing or failed.
     """
     require("docker-registry")
-    results = []
-    for files in sizes:
-        tree = base / f"many/{files}"
-        snapshot_trees.fill_many(tree, files)
-        snapshot_trees.settle((tree / snapshot_trees.NOTEBOOK).stat().st_ctime)
-        snapshot_trees.read_through(tree)
-        print(f"{files} files", flush=True)
-        with tempfile.TemporaryDirectory(prefix="run-", dir=base) as folder:
-            results.append(summarise(files, measure_size(tree, Path(folder), 1 if files >= SIZES[-1] else repeats)))
+    with tempfile.TemporaryDirectory(prefix="run-", dir=base) as scratch:
+        results = [measure_and_summarise(base, Path(scratch), files, repeats) for files in sizes]
     return {
         "measured_at": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "machine": describe_machine(),

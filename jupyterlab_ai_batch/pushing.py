@@ -14,8 +14,6 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
-from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -133,6 +131,8 @@ def _capture(
     options: Namespace, request: CaptureRequest, data_dir: Path, scout: Scout | None, environ: Mapping[str, str]
 ) -> tuple[SnapshotSummary, int | None]:
     """What was captured, and the bytes that were sent to a registry."""
+    from datetime import datetime, timezone
+
     from .snapshot.capture import capture
     from .snapshot.index import SignatureIndex
 
@@ -175,6 +175,8 @@ def _opened_store(
         path = Path.cwd() / reference
         yield ImageLayout(path), os.path.realpath(path), DEFAULT_TAG
         return
+    from dataclasses import replace
+
     from .oci.reference import parse_reference
     from .oci.registry import RegistrySettings, connect
 

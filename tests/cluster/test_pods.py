@@ -54,12 +54,11 @@ def test_service_is_found_by_name_and_by_address(namespace: Namespace, shell_ima
     namespace.wait_for_phase("server", "Running")
     address = namespace.create(service("greeter", {"app": "server"}, port=PORT))["spec"]["clusterIP"]
     name = f"greeter.{namespace.name}.svc.cluster.local"
-    script = (
-        f"nslookup {name} || exit 3; for host in {address} {name} greeter; do nc -w 5 $host {PORT} </dev/null; done"
-    )
-    retried = f'for i in 1 2 3 4 5 6 7 8 9 10; do out=$({{ {script}; }}) && echo "$out" && break; sleep 0.5; done'
+    # The server is deaf between two answers, and the rules of the Service take a moment to arrive.
+    retry = 'retry() { for i in 1 2 3 4 5 6 7 8 9 10; do "$@" && return; sleep 0.5; done; return 1; }'
+    ask = f"for host in {address} {name} greeter; do retry nc -w 5 $host {PORT} </dev/null || exit 1; done"
 
-    namespace.create(pod("client", pod_spec(shell_image, retried)))
+    namespace.create(pod("client", pod_spec(shell_image, f"{retry}; retry nslookup {name} && {ask}")))
     namespace.wait_for_phase("client", "Succeeded", "Failed")
 
     log = namespace.log("client")
