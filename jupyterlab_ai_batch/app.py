@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.extension.application import ExtensionApp
-from traitlets import Bool, Dict, Float, Int, List, Unicode, default
+from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode, default
 
 from .errors import BatchError
 from .models import Submission
 from .routes.saves import SaveRequests
 from .routes.table import HANDLERS
+from .words import BackendChoice
 
 if TYPE_CHECKING:
     from .service import SubmissionService
@@ -57,6 +59,13 @@ class BatchExtensionApp(ExtensionApp):
     checkpoint_interval_s = Float(
         30.0, help="Seconds between two stored sets of results while a batch job runs. Default: 30."
     ).tag(config=True)
+    backend = Enum(
+        [choice.value for choice in BackendChoice],
+        default_value=BackendChoice.AUTO.value,
+        help="""Where batch jobs run: ``kueue`` in the cluster of the server's pod, ``local`` on its own machine,
+        ``auto`` in the cluster from a pod that has ``POD_NAME``, ``POD_NAMESPACE``, a service account, a ``repository``
+        and one of its ``queues``, else locally. Default: auto.""",
+    ).tag(config=True)
     slots = Int(
         min=1,
         help="Attempts that the local queue runs at the same time. Default: one for every 8 cores, at least 1.",
@@ -64,8 +73,63 @@ class BatchExtensionApp(ExtensionApp):
     profiles = List(
         Dict(),
         help="""Resource shapes that users can ask for, the first is the default. Keys: ``name``, ``title``,
-        ``cpu_millicores``, ``memory_bytes``, ``gpu_slots``, ``default_max_duration_s``. Default: none, which
-        gives ``cpu``, and ``gpu`` where there are GPUs.""",
+        ``cpu_millicores``, ``memory_bytes``, ``gpu_slots``, ``default_max_duration_s``; in the cluster also
+        ``gpu_resource`` (what one slot is called there: ``nvidia.com/mig-1g.5gb``), ``scratch_bytes`` (10 GiB),
+        ``grace_period_s`` (30), ``node_selector``, ``tolerations`` and ``runtime_class``. Default: none, which gives
+        ``cpu``, and on a machine with GPUs ``gpu``.""",
+    ).tag(config=True)
+    queues = List(
+        Unicode(),
+        default_value=["default"],
+        help="""Cluster: names of LocalQueues in the server's namespace that users can choose, the first is the default.
+        Default: ``default``.""",
+    ).tag(config=True)
+    repository = Unicode(
+        "",
+        help="""Cluster: ``REGISTRY/NAME``, the user's repository for snapshots and outputs; jobs in the cluster need
+        one. Default: none.""",
+    ).tag(config=True)
+    registry_secret = Unicode(
+        "",
+        help="""Cluster: Secret of type ``kubernetes.io/dockerconfigjson`` in the server's namespace, with which jobs
+        pull and push there. Default: none.""",
+    ).tag(config=True)
+    registry_auth_file = Unicode(
+        "",
+        help="""Cluster: file with the server's own credentials for it, in Docker's format. Default: where container
+        tools keep them, like ``~/.docker/config.json``.""",
+    ).tag(config=True)
+    registry_ca_config_map = Unicode(
+        "",
+        help="""Cluster: ConfigMap with certificate authorities for the registry under ``ca.crt``, for jobs.
+        Default: none but the image's.""",
+    ).tag(config=True)
+    registry_ca_file = Unicode(
+        "",
+        help="""Cluster: file with the same authorities (PEM), for the server. Default: none but the system's.""",
+    ).tag(config=True)
+    mount_from = List(
+        Unicode(),
+        help="""Cluster: repositories of the same registry that may have some layers already, like a group's; the
+        user's credentials must allow to pull from them. Default: none.""",
+    ).tag(config=True)
+    environment_allow = List(
+        Unicode(),
+        help="""Cluster: patterns (``fnmatch``) of the names of environment variables of the server's pod that jobs get
+        too; never secrets, tokens or ``JUPYTERHUB_*``. Default: none, which takes those that say where programs and
+        packages are, how many threads they use, which language and time zone, and proxies.""",
+    ).tag(config=True)
+    shared_volumes = List(
+        Unicode(),
+        help="""Cluster: names of volumes of the server's pod that jobs mount too, read-only. Default: none.""",
+    ).tag(config=True)
+    service_account = Unicode(
+        "", help="Cluster: ServiceAccount of jobs, whose token they never get. Default: the namespace's."
+    ).tag(config=True)
+    container = Unicode(
+        "",
+        help="""Cluster: name of the server's container in its pod. Default: ``notebook``, else the only one that is no
+        known sidecar.""",
     ).tag(config=True)
     gpu_devices = List(
         Unicode(),
@@ -169,7 +233,8 @@ class BatchExtensionApp(ExtensionApp):
         settings = {name: getattr(self, name) for name in self.class_own_traits(config=True)}
         data_dir = Path(self.data_dir or Path(jupyter_data_dir()) / "ai-batch").expanduser().absolute()
         root_dir = Path(self._server.root_dir).expanduser().resolve()
-        return build_service(build_config(settings, root_dir=root_dir, data_dir=data_dir), on_change=on_change)
+        config = build_config(settings, root_dir=root_dir, data_dir=data_dir, environ=os.environ)
+        return build_service(config, environ=os.environ, on_change=on_change)
 
     def _emit_change(self, submission: Submission) -> None:
         self._server.event_logger.emit(

@@ -48,6 +48,10 @@ class EnvironmentDescription:
     python_version: str | None = None
     base: BaseReference | None = None
 
+    @property
+    def container_started_at(self) -> datetime | None:
+        return self.base.started_at if self.base is not None else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureRequest:

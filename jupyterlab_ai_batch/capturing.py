@@ -25,7 +25,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .capture_models import CaptureProgress, CaptureRequest, EnvironmentDescription, SnapshotSummary
+from .capture_models import BaseReference, CaptureProgress, CaptureRequest, EnvironmentDescription, SnapshotSummary
 from .errors import BatchError, QueueError, SnapshotError
 from .explain import explain_capture_failed, explain_captured
 from .ledger import Ledger
@@ -53,6 +53,7 @@ class CaptureOrder:
     Attributes:
         exclude: Ignore patterns of the admin and of this Submission.
         never: Directories that are never captured.
+        base: The image to put the Snapshot on; None for one that brings everything itself.
         composition: What the composition root needs to build the same backend again; opaque here.
     """
 
@@ -66,6 +67,7 @@ class CaptureOrder:
     exclude: tuple[str, ...] = ()
     never: tuple[Path, ...] = ()
     checkpoint_interval_s: float = 30.0
+    base: BaseReference | None = None
     composition: Mapping[str, Any] = field(default_factory=dict)
 
     def capture_request(self, environment: EnvironmentDescription) -> CaptureRequest:

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -90,6 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_outputs(commands)
     resubmit = _add(commands, "resubmit", "submit the same again, with the files of now", with_id=True)
     _add_waiting(resubmit)
+    _add(commands, "export", "a Submission to a cluster as YAML that kubectl apply takes", with_id=True)
     _add(commands, "queues", "the queues that you may use, and how busy they are")
     _add(commands, "profiles", "the resource shapes that you may ask for")
     _add_snapshot(commands)
@@ -269,13 +271,14 @@ def _run_hidden(arguments: Sequence[str]) -> int:
     try:
         if options.command == "carry":
             os.nice(5)
-            return EXIT_OK if compose.run_carry(options.data_dir, options.id, options.lock_fd) else EXIT_FAILED
+            queued = compose.run_carry(options.data_dir, options.id, options.lock_fd, environ=os.environ)
+            return EXIT_OK if queued else EXIT_FAILED
         gc.enable()
         if options.command == "worker":
             return compose.run_worker(options.data_dir)
         from .planning import answer_plan
 
-        sys.stdout.write(answer_plan(sys.stdin.buffer.read(), compose.plan_order))
+        sys.stdout.write(answer_plan(sys.stdin.buffer.read(), partial(compose.plan_order, environ=os.environ)))
     except BatchError as exc:
         return report_error(exc)
     return EXIT_OK

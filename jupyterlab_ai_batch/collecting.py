@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -47,14 +47,14 @@ class Collector:
         *,
         backend: QueueBackend,
         ledger: Ledger,
-        store: BlobStore,
+        open_store: Callable[[], AbstractContextManager[BlobStore]],
         open_layout: Callable[[Path], BlobStore],
         data_dir: Path,
         clock: Callable[[], datetime],
     ) -> None:
         self._backend = backend
         self._ledger = ledger
-        self._store = store
+        self._open_store = open_store
         self._open_layout = open_layout
         self._locks = data_dir / "collect"
         self._clock = clock
@@ -142,7 +142,8 @@ class Collector:
                 hint=f"Make it again, or use 'jupyter ai-batch outputs {submission.short_id} --to DIR'.",
                 details={"path": str(home)},
             )
-        index = read_work_index(read_base_index(self._store, submission.snapshot.digest))
+        with self._open_store() as store:
+            index = read_work_index(read_base_index(store, submission.snapshot.digest))
         wanted = submission.replace_notebook if merge.replace_notebook is None else merge.replace_notebook
         return merge_outputs(
             stored.output_set,

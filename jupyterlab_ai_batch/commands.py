@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import shutil
 import sys
 import time
@@ -239,6 +240,13 @@ async def run_queues(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+async def run_export(options: argparse.Namespace) -> int:
+    async with open_service(options) as service:
+        manifest = await service.manifest(await service.find(options.id))
+    _print({"manifest": manifest} if options.json else manifest)
+    return EXIT_OK
+
+
 async def run_profiles(options: argparse.Namespace) -> int:
     async with open_service(options) as service:
         profiles = await service.profiles()
@@ -247,7 +255,7 @@ async def run_profiles(options: argparse.Namespace) -> int:
 
 
 async def run_doctor(options: argparse.Namespace) -> int:
-    config = read_config(options, root_dir=Path.cwd())
+    config = await asyncio.to_thread(read_config, options, root_dir=Path.cwd())
     checks = [*await asyncio.to_thread(check_machine, config.data_dir)]
     if all(check.ok is not False for check in checks):
         async with open_service(options) as service:
@@ -299,7 +307,7 @@ async def run_snapshot(options: argparse.Namespace) -> int:
         from .compose import capture_order
 
         order = await service.capture_order(request)
-        _, summary = await asyncio.to_thread(capture_order, order, lambda _: None)
+        _, summary = await asyncio.to_thread(capture_order, order, lambda _: None, environ=os.environ)
     _print(to_json(summary) if options.json else presenting.format_snapshot(summary))
     return EXIT_OK
 
@@ -316,8 +324,8 @@ async def open_service(
     watching: bool | None = None,
 ) -> AsyncIterator[SubmissionService]:
     """A service that watches (and brings files home) only where the command waits for something."""
-    config = read_config(options, root_dir=root_dir or Path.cwd())
-    service = build_service(config, on_change=meter.tell if meter else lambda _: None)
+    config = await asyncio.to_thread(read_config, options, root_dir=root_dir or Path.cwd())
+    service = build_service(config, environ=os.environ, on_change=meter.tell if meter else lambda _: None)
     try:
         if watching or (watching is None and meter is not None):
             await service.start()
@@ -332,7 +340,9 @@ def read_config(options: argparse.Namespace, *, root_dir: Path) -> BatchConfig:
     """The admin's settings, with what the command line says over them."""
     traits = read_traits()
     data_dir = options.data_dir or traits.get("data_dir") or default_data_dir()
-    return build_config(traits, root_dir=root_dir, data_dir=(Path.cwd() / Path(data_dir).expanduser()))
+    return build_config(
+        traits, root_dir=root_dir, data_dir=(Path.cwd() / Path(data_dir).expanduser()), environ=os.environ
+    )
 
 
 def _print(value: Any) -> None:

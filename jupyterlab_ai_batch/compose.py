@@ -10,13 +10,16 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .capture_models import CaptureProgress, EnvironmentDescription, EnvironmentView, SnapshotPlan, SnapshotSummary
+from .compose_cluster import ClusterConfig, build_kueue_backend, choose_cluster, open_repository, opened_snapshots
 from .errors import BatchError, InvalidSubmissionError
 from .ledger import Ledger
 from .models import Profile
@@ -28,8 +31,11 @@ from .wire import WireError, from_json, to_json
 if TYPE_CHECKING:
     from .capturing import CaptureOrder
     from .models import Submission
+    from .oci.base_image import BaseImage
+    from .oci.port import BlobStore
     from .queues.port import QueueBackend
     from .service import SubmissionService
+    from .snapshot.index import SignatureIndex
 
 LOWEST_PRIORITY = 19
 CHILD_COMMAND = (sys.executable, "-m", "jupyterlab_ai_batch")
@@ -46,6 +52,7 @@ class BatchConfig:
         data_dir: Absolute; store, ledger and queue (0700).
         profiles: What users may choose, the first is the default; empty takes the backend's own.
         worker: The local backend's limits.
+        cluster: Where jobs go; None for the local queue.
         snapshot_limit_bytes: Uncompressed size that a work tree may have; default 2 GiB.
         exclude: Ignore patterns (gitignore syntax) for every Submission.
         auto_collect: Bring files home as soon as a run ends, while a server is up.
@@ -57,6 +64,7 @@ class BatchConfig:
     data_dir: Path
     profiles: tuple[Profile, ...] = ()
     worker: WorkerSettings = field(default_factory=lambda: WorkerSettings(slots=default_slots()))
+    cluster: ClusterConfig | None = None
     snapshot_limit_bytes: int = 2 * 1024**3
     exclude: tuple[str, ...] = ()
     auto_collect: bool = True
@@ -64,18 +72,24 @@ class BatchConfig:
     plan_timeout_s: float = 120.0
 
 
-def build_config(settings: Mapping[str, Any], *, root_dir: Path, data_dir: Path) -> BatchConfig:
+def build_config(
+    settings: Mapping[str, Any], *, root_dir: Path, data_dir: Path, environ: Mapping[str, str]
+) -> BatchConfig:
     """A BatchConfig from trait values by name (``slots`` and its like belong to the worker); unknown names are left.
+
+    Blocks: in a pod it may ask the cluster whether jobs can go there.
 
     Raises:
         InvalidSubmissionError: a setting has the wrong type.
+        SessionUnusableError: jobs are to go to a cluster, and this process is in none.
     """
-    own = {f.name for f in fields(BatchConfig)} - {"root_dir", "data_dir", "worker"}
+    own = {f.name for f in fields(BatchConfig)} - {"root_dir", "data_dir", "worker", "cluster"}
     worker = {"slots": default_slots(), **_chosen(settings, {f.name for f in fields(WorkerSettings)})}
     plain = {
         "root_dir": str(root_dir),
         "data_dir": str(data_dir),
         "worker": to_json(worker),
+        "cluster": to_json(choose_cluster(settings, environ=environ)),
         **to_json(_chosen(settings, own)),
     }
     try:
@@ -95,10 +109,14 @@ def utc_now() -> datetime:
 def build_service(
     config: BatchConfig,
     *,
+    environ: Mapping[str, str],
     on_change: Callable[[Submission], None] = lambda _: None,
     clock: Callable[[], datetime] = utc_now,
 ) -> SubmissionService:
-    """A service over the local backend; creates the data directory.
+    """A service over the configured backend; creates the data directory.
+
+    Args:
+        environ: The process's: where the cluster is, proxies, credentials.
 
     Raises:
         StoragePermissionError: the data directory belongs to somebody else.
@@ -108,9 +126,9 @@ def build_service(
 
     ensure_private_directory(config.data_dir)
     return SubmissionService(
-        backend=build_backend(config, clock=clock),
+        backend=build_backend(config, environ=environ, clock=clock),
         ledger=build_ledger(config.data_dir, clock=clock),
-        store=ImageLayout(config.data_dir / "store"),
+        open_store=lambda: open_store(config, environ),
         open_layout=ImageLayout,
         config=ServiceConfig(
             root_dir=config.root_dir,
@@ -132,7 +150,21 @@ def build_ledger(data_dir: Path, *, clock: Callable[[], datetime] = utc_now) -> 
     return Ledger(data_dir / "ledger.db", clock=clock)
 
 
-def build_backend(config: BatchConfig, *, clock: Callable[[], datetime] = utc_now) -> QueueBackend:
+@contextmanager
+def open_store(config: BatchConfig, environ: Mapping[str, str]) -> Iterator[BlobStore]:
+    """Where this configuration's Snapshots are."""
+    if config.cluster is None:
+        yield ImageLayout(config.data_dir / "store")
+        return
+    with open_repository(config.cluster, environ) as registry:
+        yield registry
+
+
+def build_backend(
+    config: BatchConfig, *, environ: Mapping[str, str], clock: Callable[[], datetime] = utc_now
+) -> QueueBackend:
+    if config.cluster is not None:
+        return build_kueue_backend(config.cluster, config.data_dir, environ=environ, clock=clock)
     from .queues.local.backend import LocalQueueBackend
 
     return LocalQueueBackend(
@@ -148,10 +180,9 @@ def build_backend(config: BatchConfig, *, clock: Callable[[], datetime] = utc_no
 # --- what the processes that we start do ---------------------------------------------------------------------------
 
 
-def run_carry(data_dir: Path, submission_id: str, lock_fd: int) -> bool:
+def run_carry(data_dir: Path, submission_id: str, lock_fd: int, *, environ: Mapping[str, str]) -> bool:
     """The capture child of one Submission; True when it is queued."""
     from .capturing import carry, hold_lock, read_order, turn
-    from .retention import tidy
 
     signal.signal(signal.SIGTERM, _end)
     hold_lock(data_dir, submission_id, lock_fd)
@@ -160,14 +191,16 @@ def run_carry(data_dir: Path, submission_id: str, lock_fd: int) -> bool:
     ledger = build_ledger(data_dir)
     try:
         with turn(data_dir):
-            queued = carry(order, capture=capture_order, ledger=ledger, backend=build_backend(config), clock=utc_now)
-            if queued:
-                store = ImageLayout(data_dir / "store")
-                tidy(data_dir, ledger=ledger, store=store, keep_runs=config.worker.keep_runs)
+            backend = build_backend(config, environ=environ)
+            queued = carry(
+                order, capture=partial(capture_order, environ=environ), ledger=ledger, backend=backend, clock=utc_now
+            )
+            if queued and config.cluster is None:
+                _tidy_store(config, ledger)
         snapshot = ledger.get(submission_id).snapshot if queued else None
     finally:
         ledger.close()
-    if snapshot is not None:
+    if snapshot is not None and config.cluster is None:
         compact_order(order, snapshot.work_root)
     return queued
 
@@ -175,6 +208,13 @@ def run_carry(data_dir: Path, submission_id: str, lock_fd: int) -> bool:
 def _end(number: int, _frame: object) -> NoReturn:
     """What a signal does: everything is left as after any other error."""
     sys.exit(128 + number)
+
+
+def _tidy_store(config: BatchConfig, ledger: Ledger) -> None:
+    from .retention import tidy
+
+    store = ImageLayout(config.data_dir / "store")
+    tidy(config.data_dir, ledger=ledger, store=store, keep_runs=config.worker.keep_runs)
 
 
 def compact_order(order: CaptureOrder, work_root: str) -> None:
@@ -202,36 +242,52 @@ def compact_order(order: CaptureOrder, work_root: str) -> None:
 
 
 def capture_order(
-    order: CaptureOrder, progress: Callable[[CaptureProgress], None]
+    order: CaptureOrder, progress: Callable[[CaptureProgress], None], *, environ: Mapping[str, str]
 ) -> tuple[EnvironmentDescription, SnapshotSummary]:
-    """Capture what an order asks for, into the store, under the tag of its Submission."""
+    """Capture what an order asks for, under the tag of its Submission, where its backend looks for it."""
     from .retention import snapshot_tag
     from .snapshot.capture import capture
     from .snapshot.environment import describe_environment
-    from .snapshot.index import SignatureIndex
 
-    environment = describe_environment(order.kernel_name)
-    with SignatureIndex(order.data_dir / "index.db") as index:
+    environment = replace(describe_environment(order.kernel_name), base=order.base)
+    with _opened(order, environ) as (store, index, base):
         summary = capture(
             order.capture_request(environment),
-            store=ImageLayout(order.data_dir / "store"),
+            store=store,
             index=index,
             tag=snapshot_tag(order.submission_id),
             progress=progress,
             clock=utc_now,
+            base=base,
         )
     return environment, summary
 
 
-def plan_order(order: CaptureOrder) -> SnapshotPlan:
+def plan_order(order: CaptureOrder, *, environ: Mapping[str, str]) -> SnapshotPlan:
     """What capturing an order would hold."""
     from .snapshot.environment import describe_environment
-    from .snapshot.index import SignatureIndex
     from .snapshot.plan import plan_snapshot
 
     ensure_private_directory(order.data_dir)
-    with SignatureIndex(order.data_dir / "index.db") as index:
-        return plan_snapshot(order.capture_request(describe_environment(order.kernel_name)), index=index, clock=utc_now)
+    environment = replace(describe_environment(order.kernel_name), base=order.base)
+    with _opened(order, environ) as (store, index, base):
+        return plan_snapshot(order.capture_request(environment), store=store, index=index, clock=utc_now, base=base)
+
+
+@contextmanager
+def _opened(
+    order: CaptureOrder, environ: Mapping[str, str]
+) -> Iterator[tuple[BlobStore, SignatureIndex, BaseImage | None]]:
+    """The store that an order's Snapshot is for, what is known of earlier ones there, and the image below it."""
+    from .snapshot.index import SignatureIndex
+
+    config = from_json(BatchConfig, order.composition)
+    if config.cluster is None or order.base is None:
+        with SignatureIndex(order.data_dir / "index.db") as index:
+            yield ImageLayout(order.data_dir / "store"), index, None
+        return
+    with opened_snapshots(config.cluster, order.base, data_dir=order.data_dir, environ=environ) as opened:
+        yield opened
 
 
 def run_worker(data_dir: Path) -> int:

@@ -9,7 +9,7 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -102,7 +102,7 @@ class SubmissionService:
         *,
         backend: QueueBackend,
         ledger: Ledger,
-        store: BlobStore,
+        open_store: Callable[[], AbstractContextManager[BlobStore]],
         open_layout: Callable[[Path], BlobStore],
         config: ServiceConfig,
         clock: Callable[[], datetime],
@@ -116,7 +116,7 @@ class SubmissionService:
         self._collector = Collector(
             backend=backend,
             ledger=ledger,
-            store=store,
+            open_store=open_store,
             open_layout=open_layout,
             data_dir=config.data_dir,
             clock=clock,
@@ -199,7 +199,7 @@ class SubmissionService:
                 return known, False
         notebook, request = await self._check(origin)
         submission = self._new_submission(request)
-        order = self._order(submission.id, origin.root_dir, notebook, request)
+        order = await self._order(submission.id, origin.root_dir, notebook, request)
         kept, created = await asyncio.to_thread(self._write_down, submission, order, dumps(origin), key, body_hash)
         self._watcher.kick()
         return kept, created
@@ -233,7 +233,7 @@ class SubmissionService:
             explanation=explain_capture(None, since=now, now=now),
         )
 
-    def _order(
+    async def _order(
         self, submission_id: str, root_dir: Path, notebook: CheckedNotebook, request: SubmissionRequest
     ) -> CaptureOrder:
         config = self._config
@@ -248,6 +248,7 @@ class SubmissionService:
             exclude=(*config.exclude, *request.exclude),
             never=config.never,
             checkpoint_interval_s=config.checkpoint_interval_s,
+            base=await self._backend.base(),
             composition=config.composition,
         )
 
@@ -355,6 +356,12 @@ class SubmissionService:
     def _ask_to_end(self, submission: Submission) -> Submission:
         if submission.state in (SubmissionState.CANCELLING, SubmissionState.CANCELLED):
             return submission
+        if submission.backend != self._backend.name:
+            raise SubmissionStateError(
+                f"It belongs to the backend '{submission.backend}', which this server does not look after.",
+                hint="Cancel it where that backend is configured; ask your admin.",
+                details={"backend": submission.backend},
+            )
         if submission.state.is_terminal or submission.state is SubmissionState.COLLECTING:
             raise SubmissionStateError(
                 "It has already run, so there is nothing to cancel.", details={"state": submission.state.value}
@@ -406,17 +413,30 @@ class SubmissionService:
         return LogChunk(attempt=1, text="", offset=offset, next_offset=offset, complete=ended)
 
     async def manifest(self, submission_id: str) -> str:
-        """The Kubernetes manifest of a Submission.
+        """The Submission as YAML that ``kubectl apply`` takes.
 
         Raises:
-            SubmissionStateError: its backend has none.
+            SubmissionStateError: its backend has none, or does not have it yet.
+            QueueError
         """
         submission = await asyncio.to_thread(self._ledger.get, submission_id)
-        raise SubmissionStateError(
-            f"This Submission runs on the backend '{submission.backend}', which has no Kubernetes manifest.",
-            hint="Only Submissions to a cluster have one.",
-            details={"backend": submission.backend},
-        )
+        manifest = None
+        if submission.backend == self._backend.name:
+            try:
+                manifest = await self._backend.manifest(submission_id)
+            except SubmissionNotFoundError as exc:
+                raise SubmissionStateError(
+                    "The cluster has no Job of this Submission.",
+                    hint="It has one from the end of its capture until its files are long home.",
+                    details={"state": submission.state.value},
+                ) from exc
+        if manifest is None:
+            raise SubmissionStateError(
+                f"This Submission runs on the backend '{submission.backend}', which has no Kubernetes manifest.",
+                hint="Only Submissions to a cluster have one.",
+                details={"backend": submission.backend},
+            )
+        return manifest
 
     # --- outputs --------------------------------------------------------------------------------------------------
 
@@ -504,7 +524,7 @@ class SubmissionService:
             InvalidSubmissionError and its kinds
         """
         notebook = await asyncio.to_thread(check_notebook, self._config.root_dir, request.notebook_path or "")
-        return self._order("prepared", self._config.root_dir, notebook, request)
+        return await self._order("prepared", self._config.root_dir, notebook, request)
 
     async def describe_parameters(self, notebook_path: str) -> NotebookParameters:
         """Kernel, language and parameters of a notebook as it is saved.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .capturing import CaptureDirectory, fail_capture, settle
 from .collecting import Collector
-from .errors import BatchError, QueueError
+from .errors import BatchError, QueueError, QueueUnreachableError
 from .explain import (
     explain_capture,
     explain_capture_cancelled,
@@ -92,17 +92,29 @@ class Watcher:
 
     async def tick(self, *, collect: bool = True) -> Sequence[Submission]:
         """Bring every Submission that has not ended up to date and start to collect where due; returns them."""
-        active = await asyncio.to_thread(self._ledger.active)
-        present: dict[str, Submission] = {}
+        known = await asyncio.to_thread(self._ledger.active)
+        active = [submission for submission in known if submission.backend == self._backend.name]
+        present = await self._leave_alone([s for s in known if s.backend != self._backend.name])
         for submission in active:
             if submission.state is SubmissionState.CAPTURING:
                 present[submission.id] = await self._look_at_capture(submission)
         queued = [s for s in (present.get(s.id, s) for s in active) if s.state is not SubmissionState.CAPTURING]
         present.update(await self._observe([s for s in queued if not s.state.is_terminal]))
         if collect:
-            self._start_collects([s for s in present.values() if s.state is SubmissionState.COLLECTING])
+            self._start_collects([present[s.id] for s in active if present[s.id].state is SubmissionState.COLLECTING])
         await self._publish(present)
-        return [submission for submission in present.values() if not submission.state.is_terminal]
+        return [s for s in present.values() if not s.state.is_terminal and s.backend == self._backend.name]
+
+    async def _leave_alone(self, submissions: Sequence[Submission]) -> dict[str, Submission]:
+        """Those of a backend that was configured once, and may be again."""
+        found: dict[str, Submission] = {}
+        for submission in submissions:
+            error = QueueUnreachableError(
+                f"This server looks after jobs of the backend '{self._backend.name}' only.",
+                hint=f"It is seen again where the backend '{submission.backend}' is configured; ask your admin.",
+            )
+            found |= await asyncio.to_thread(self._note_silence, [submission], error)
+        return found
 
     # --- waiting --------------------------------------------------------------------------------------------------
 

@@ -62,3 +62,11 @@ class MergeAction(str, Enum):
     KEPT_BOTH = "kept_both"  # both sides changed: the job's version lies beside as a conflict copy
     KEPT_HOME = "kept_home"  # the job deleted the file; home keeps it
     REFUSED = "refused"  # a path that would leave the work tree, or a type that is never installed
+
+
+class BackendChoice(str, Enum):
+    """Where Submissions go, as an admin decides; ``AUTO``: to the cluster from a pod that is prepared for it."""
+
+    AUTO = "auto"
+    LOCAL = "local"
+    KUEUE = "kueue"

@@ -140,6 +140,12 @@ class MemoryBackend:
         busy = sum(seen.state is SubmissionState.RUNNING for seen in self._observations.values())
         return (QueueReading(name=self._queue, slots=1, busy=busy, waiting=waiting, observed_at=self._clock()),)
 
+    async def base(self):
+        """Snapshots bring everything themselves."""
+
+    async def manifest(self, submission_id):
+        """Nothing runs on Kubernetes."""
+
     async def list_profiles(self) -> Sequence[Profile]:
         self._fail()
         return self._profiles

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ..capture_models import BaseReference
 from ..models import LogChunk, Observation, OutputSet, PreflightCheck, Profile, QueueEntry, QueueReading
 
 
@@ -30,6 +31,14 @@ class QueueBackend(Protocol):
     @property
     def name(self) -> str:
         """The word used on the wire: ``local``, ``kueue``."""
+        ...
+
+    async def base(self) -> BaseReference | None:
+        """The image that Snapshots are put on, which jobs then run; None where they bring everything themselves.
+
+        Raises:
+            QueueError: it cannot be told; nothing can be submitted then.
+        """
         ...
 
     async def submit(self, entry: QueueEntry) -> None:
@@ -73,6 +82,14 @@ class QueueBackend(Protocol):
 
     async def latest_outputs(self, submission_id: str) -> StoredOutputs | None:
         """The newest complete or partial OutputSet, parsed and validated; None when nothing was stored yet.
+
+        Raises:
+            SubmissionNotFoundError: no such id.
+        """
+        ...
+
+    async def manifest(self, submission_id: str) -> str | None:
+        """The Submission as YAML that ``kubectl apply`` takes; None where nothing runs on Kubernetes.
 
         Raises:
             SubmissionNotFoundError: no such id.

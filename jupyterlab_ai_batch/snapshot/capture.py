@@ -161,7 +161,7 @@ class _Attempt:
             accept={trees.roots.notebook: is_notebook},
             on_unstable=self.on_unstable,
             base=self.base,
-            container_started_at=self.request.environment.base.started_at if self.request.environment.base else None,
+            container_started_at=self.request.environment.container_started_at,
         )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from ..oci.base_image import BaseImage
 from ..oci.manifest import Layer, LayerRole
 
 BASE_PREFIX = "base-"
@@ -74,9 +75,9 @@ class CapturedWork:
         )
 
 
-def environment_key(roots: Iterable[str]) -> str:
-    """The name of an environment in the signature index."""
-    return "environment\n" + "\n".join(roots)
+def environment_key(roots: Iterable[str], base: BaseImage | None = None) -> str:
+    """The name of an environment in the signature index; on a base image it is what differs from that."""
+    return "\n".join(("environment", *roots, *((base.digest,) if base is not None else ())))
 
 
 def work_key(work_root: str) -> str:

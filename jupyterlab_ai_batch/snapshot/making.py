@@ -83,7 +83,7 @@ def _make_environment(
     container_started_at: datetime | None,
 ) -> tuple[CapturedEnvironment, Changes]:
     bench.reporter.begin("environment")
-    key = environment_key(trees.roots.environment_roots)
+    key = environment_key(trees.roots.environment_roots, base)
     if base is None:
         unchanged = find_unchanged_environment(trees, index, bench.gone)
         made = unchanged or capture_environment(bench, index, key, trees.environment, roots=trees.roots)
@@ -97,7 +97,6 @@ def _make_environment(
         index=index,
         on_tick=bench.reporter.tick,
     )
-    key = f"{key}\n{base.digest}"
     return capture_environment(bench, index, key, changes.entries, roots=trees.roots), changes
 
 

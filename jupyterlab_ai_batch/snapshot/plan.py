@@ -10,11 +10,14 @@ from datetime import datetime
 
 from ..capture_models import CaptureRequest, Excluded, SecretFinding, SnapshotPlan
 from ..errors import FileUnreadableError, SnapshotError
+from ..oci.base_image import BaseImage
+from ..oci.port import BlobStore
 from .captured import environment_key, work_key
 from .index import IndexedFile, SignatureIndex
 from .layers import Comparison, compare
 from .plan_environment import plan_layers
 from .reading import FileReader, UnstableFileError, VanishedFileError
+from .rootfs import changes_since
 from .roots import CaptureRoots, choose_work_tree, walk_environment
 from .secrets import MAX_SCANNED_BYTES, find_secrets, is_scanned
 from .summary import findings_of, heaviest_directories, split_reserved_names, tree_warnings
@@ -30,18 +33,30 @@ UNSTABLE = "it keeps changing while it is read"
 RESERVED = "a name that begins with .wh. cannot be stored"
 
 
-def plan_snapshot(request: CaptureRequest, *, index: SignatureIndex, clock: Callable[[], datetime]) -> SnapshotPlan:
-    """Tell what ``capture`` would take, without reading unchanged files.
+def plan_snapshot(
+    request: CaptureRequest,
+    *,
+    store: BlobStore,
+    index: SignatureIndex,
+    clock: Callable[[], datetime],
+    base: BaseImage | None = None,
+) -> SnapshotPlan:
+    """Tell what ``capture`` would take, without reading unchanged files; the arguments are its.
 
     A work tree over the limit is no error here: ``work_bytes`` is above ``limit_bytes`` then.
 
     Raises:
         NotebookMissingError, FileUnreadableError, SnapshotError, StorageError
+        BaseImageError: the base cannot be read.
     """
     roots, tree = choose_work_tree(request, stop_at_limit=False)
     entries, reserved = split_reserved_names(tree.entries)
     work = _Part(entries, index.load_tree(work_key(roots.work_root)).files)
-    environment = _Part(walk_environment(roots), index.load_tree(environment_key(roots.environment_roots)).files)
+    found: Mapping[str, os.stat_result] = walk_environment(roots)
+    if base is not None:
+        started_at = request.environment.container_started_at
+        found = changes_since(base, found, roots=roots, started_at=started_at, store=store, index=index).entries
+    environment = _Part(found, index.load_tree(environment_key(roots.environment_roots, base)).files)
     look = _Look(work, roots, FileReader(now_ns=lambda: int(clock().timestamp() * 10**9)))
     findings = look.find_secrets()
     excluded = _excluded(tree, reserved, look)

@@ -72,7 +72,7 @@ def changes_since(
     started_at: datetime | None,
     store: BlobStore,
     index: SignatureIndex,
-    on_tick: Callable[[], None],
+    on_tick: Callable[[], None] = lambda: None,
 ) -> Changes:
     """How an environment differs from the image that this container was started from.
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-_SECURITY = {
+SECURITY = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
     "runAsNonRoot": True,
@@ -21,7 +21,7 @@ def pod_spec(image: str, script: str, *, resources: Mapping[str, str] | None = N
         "image": image,
         "command": ["sh", "-c", script],
         "resources": {"requests": amounts, "limits": {k: v for k, v in amounts.items() if k != "cpu"}},
-        "securityContext": _SECURITY,
+        "securityContext": SECURITY,
     }
     return {"containers": [container], "restartPolicy": "Never", "terminationGracePeriodSeconds": 1, **spec}
 

@@ -3,20 +3,19 @@
 import asyncio
 
 import pytest
+from kueue_world import KueueWorld
 from queue_worlds import LocalWorld
 
-
-def _kueue_world(base):
-    pytest.importorskip("kubernetes.aio")
-    from kueue_world import KueueWorld
-
-    return KueueWorld(base)
+WORLDS = {"local": LocalWorld, "kueue": KueueWorld}
 
 
-WORLDS = {"local": LocalWorld, "kueue": _kueue_world}
+def pytest_generate_tests(metafunc):
+    """Every world, unless the module says which ones it is about."""
+    if "world" in metafunc.fixturenames:
+        metafunc.parametrize("world", getattr(metafunc.module, "WORLDS", WORLDS), indirect=True)
 
 
-@pytest.fixture(params=WORLDS)
+@pytest.fixture
 def world(request, tmp_path):
     """A fresh world; opened and closed by ``play``."""
     return WORLDS[request.param](tmp_path)

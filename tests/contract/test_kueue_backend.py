@@ -4,9 +4,7 @@ import asyncio
 import json
 
 import pytest
-
-pytest.importorskip("kubernetes.aio")
-from kueue_world import OWN_POD, QUEUE, KueueWorld, condition
+from kueue_world import OWN_POD, QUEUE, condition
 from queue_worlds import eventually, reach
 
 from jupyterlab_ai_batch.errors import (
@@ -26,9 +24,7 @@ from jupyterlab_ai_batch.words import OutputsState, SubmissionState
 GOOD = "progress(1, 2); say('hello\\n'); progress(2, 2); store(True, result='42')"
 
 
-@pytest.fixture
-def world(tmp_path):
-    return KueueWorld(tmp_path)
+WORLDS = ["kueue"]
 
 
 def waiting(world, name="go"):

@@ -10,6 +10,8 @@ from queue_worlds import in_cell, processes_mentioning, reach
 from jupyterlab_ai_batch.queues.local.sandbox import probe
 from jupyterlab_ai_batch.words import SubmissionState
 
+WORLDS = ["local"]
+
 needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 
 

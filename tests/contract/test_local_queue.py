@@ -17,6 +17,7 @@ from jupyterlab_ai_batch.models import Profile
 from jupyterlab_ai_batch.queues.local.lock import worker_pid
 from jupyterlab_ai_batch.words import SubmissionState
 
+WORLDS = ["local"]
 RUNNING = SubmissionState.RUNNING
 
 

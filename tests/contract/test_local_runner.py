@@ -8,6 +8,8 @@ from queue_worlds import in_cell, reach, worker_gone
 
 from jupyterlab_ai_batch.words import SubmissionState
 
+WORLDS = ["local"]
+
 
 def write_notebook(world, *cells):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -119,7 +120,7 @@ def extension(
         return SubmissionService(
             backend=backend,
             ledger=Ledger(data_dir / "ledger.db", clock=utc_now),
-            store=ImageLayout(data_dir / "store"),
+            open_store=lambda: nullcontext(ImageLayout(data_dir / "store")),
             open_layout=ImageLayout,
             config=config,
             clock=utc_now,

@@ -273,7 +273,7 @@ async def test_service_that_cannot_start_is_a_coded_error(fetch: Fetch, extensio
     place = tmp_path / "elsewhere"
     place.write_text("a file where the directory should be")
     extension.build_service = lambda on_change: build_service(
-        build_config({}, root_dir=tmp_path, data_dir=place), on_change=on_change
+        build_config({}, root_dir=tmp_path, data_dir=place, environ={}), environ={}, on_change=on_change
     )
     refused = [await fetch("submissions") for _ in range(2)]
     assert [(answer.code, answer.error["code"]) for answer in refused] == [(507, "storage_failed")] * 2

@@ -76,7 +76,7 @@ class World:
 
     def plan(self, **changes) -> SnapshotPlan:
         with SignatureIndex(self.data / "index.db") as index:
-            return plan_snapshot(self.request(**changes), index=index, clock=now)
+            return plan_snapshot(self.request(**changes), store=self.store, index=index, clock=now)
 
     def restore(self, digest: str, name: str = "restored") -> Path:
         target = self.base / name

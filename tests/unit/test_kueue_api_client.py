@@ -5,8 +5,6 @@ import json
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
-
-pytest.importorskip("kubernetes.aio.client")
 from aiohttp import web
 
 from jupyterlab_ai_batch.errors import (

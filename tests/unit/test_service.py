@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -55,7 +56,7 @@ class World:
         return SubmissionService(
             backend=self.backend,
             ledger=Ledger(self.data_dir / "ledger.db", clock=utc_now),
-            store=ImageLayout(self.data_dir / "store"),
+            open_store=lambda: nullcontext(ImageLayout(self.data_dir / "store")),
             open_layout=ImageLayout,
             config=ServiceConfig(
                 root_dir=self.root, data_dir=self.data_dir, child_command=(sys.executable, str(FAKE_CARRY)), **config

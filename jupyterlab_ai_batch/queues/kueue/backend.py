@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 from datetime import datetime
 from pathlib import Path
 
+from ...capture_models import BaseReference
 from ...errors import (
     BatchError,
     BlobMissingError,
@@ -100,6 +101,10 @@ class KueueBackend:
 
     # --- the port -------------------------------------------------------------------------------------------------
 
+    async def base(self) -> BaseReference:
+        # Without the pod's word for the start: the container itself knows it by the clock that its files have.
+        return BaseReference(image=(await self._submitter.session()).image)
+
     async def submit(self, entry: QueueEntry) -> None:
         remembered = await in_thread(self._memory.get, entry.submission.id)
         if remembered is None or not remembered.is_over:
@@ -179,6 +184,14 @@ class KueueBackend:
                 return await self._fetch(submission_id, is_final=is_final)
         return await self._fetch(submission_id, is_final=is_final)
 
+    async def manifest(self, submission_id: str) -> str:
+        remembered = await in_thread(self._memory.get, submission_id)
+        job = await self._job(submission_id) if remembered is None else None
+        entry = remembered.entry if remembered is not None else entry_of(job)
+        if entry is None:
+            raise _unknown(submission_id)
+        return export_yaml(await self._submitter.build(entry))
+
     async def release(self, submission_id: str) -> None:
         remembered = await in_thread(self._memory.get, submission_id)
         job = await self._job(submission_id)
@@ -212,22 +225,6 @@ class KueueBackend:
         await self._lookout.stop()
         await self._histories.stop()
         await self._api.close()
-
-    # --- beyond the port ------------------------------------------------------------------------------------------
-
-    async def manifest(self, submission_id: str) -> str:
-        """The Submission as YAML that ``kubectl apply`` takes.
-
-        Raises:
-            SubmissionNotFoundError: there is neither its Job nor a memory of it.
-            QueueError
-        """
-        remembered = await in_thread(self._memory.get, submission_id)
-        job = await self._job(submission_id) if remembered is None else None
-        entry = remembered.entry if remembered is not None else entry_of(job)
-        if entry is None:
-            raise _unknown(submission_id)
-        return export_yaml(await self._submitter.build(entry))
 
     # --------------------------------------------------------------------------------------------------------------
 

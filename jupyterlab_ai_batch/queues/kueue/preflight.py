@@ -138,7 +138,9 @@ class Preflight:
         except BatchError as exc:
             return _failed(name, exc, ok=None)
         if secret in _secrets_of(pod):
-            return PreflightCheck(name=name, ok=True, summary=f"The Secret {secret} is there: your server uses it, too.")
+            return PreflightCheck(
+                name=name, ok=True, summary=f"The Secret {secret} is there: your server uses it, too."
+            )
         return PreflightCheck(
             name=name,
             ok=None,

@@ -69,6 +69,9 @@ class LocalQueueBackend:
 
     # --- The port -------------------------------------------------------------------------------------------------
 
+    async def base(self) -> None:
+        """Snapshots bring everything themselves."""
+
     async def submit(self, entry: QueueEntry) -> None:
         await asyncio.to_thread(self._submit, entry)
 
@@ -108,6 +111,9 @@ class LocalQueueBackend:
 
     async def latest_outputs(self, submission_id: str) -> StoredOutputs | None:
         return await asyncio.to_thread(self._latest_outputs, submission_id)
+
+    async def manifest(self, submission_id: str) -> None:
+        """Nothing runs on Kubernetes."""
 
     async def release(self, submission_id: str) -> None:
         await asyncio.to_thread(self._release, submission_id)
