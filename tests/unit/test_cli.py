@@ -77,6 +77,7 @@ def test_every_read_has_json():
         "cancel",
         "outputs",
         "resubmit",
+        "export",
         "queues",
         "profiles",
         "snapshot",
