@@ -200,8 +200,8 @@ def run_carry(data_dir: Path, submission_id: str, lock_fd: int, *, environ: Mapp
         snapshot = ledger.get(submission_id).snapshot if queued else None
     finally:
         ledger.close()
-    if snapshot is not None and config.cluster is None:
-        compact_order(order, snapshot.work_root)
+    if snapshot is not None:
+        compact_order(order, snapshot.work_root, environ=environ)
     return queued
 
 
@@ -217,26 +217,20 @@ def _tidy_store(config: BatchConfig, ledger: Ledger) -> None:
     tidy(config.data_dir, ledger=ledger, store=store, keep_runs=config.worker.keep_runs)
 
 
-def compact_order(order: CaptureOrder, work_root: str) -> None:
+def compact_order(order: CaptureOrder, work_root: str, *, environ: Mapping[str, str]) -> None:
     """Tidy up the layers of a captured work tree, at the lowest priority; a failure is logged, and nothing is lost."""
     from .capturing import try_alone
     from .snapshot.compaction import compact
     from .snapshot.environment import describe_environment
-    from .snapshot.index import SignatureIndex
 
     with try_alone(order.data_dir / "captures" / "compact.lock") as alone:
         if not alone:
             return
         os.nice(LOWEST_PRIORITY)
         try:
-            with SignatureIndex(order.data_dir / "index.db") as index:
-                compact(
-                    order.capture_request(describe_environment(order.kernel_name)),
-                    work_root,
-                    store=ImageLayout(order.data_dir / "store"),
-                    index=index,
-                    clock=utc_now,
-                )
+            with _opened(order, environ) as (store, index, _):
+                request = order.capture_request(describe_environment(order.kernel_name))
+                compact(request, work_root, store=store, index=index, clock=utc_now)
         except BatchError as exc:
             _log.warning("the layers of %s were not compacted: %s", work_root, exc.message)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +39,8 @@ POD_NAME, POD_NAMESPACE = "POD_NAME", "POD_NAMESPACE"
 DEFAULT_QUEUE = "default"
 DEFAULT_PROFILES = (Profile(name="cpu", title="1 CPU core, 4 GiB", cpu_millicores=1000, memory_bytes=4 * 1024**3),)
 LOOK_TIMEOUT_S = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,8 @@ def choose_cluster(settings: Mapping[str, Any], *, environ: Mapping[str, str]) -
         return None
     config = _build_config(settings, environ)
     if choice is BackendChoice.AUTO and not asyncio.run(_has_queue(config, environ)):
+        names = ", ".join(config.settings.queues)
+        _log.warning("batch jobs run on this machine: %s has no LocalQueue named %s", config.settings.namespace, names)
         return None
     return config
 

@@ -9,7 +9,7 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -43,6 +43,7 @@ from .observing import mark_unwritten
 from .oci.port import BlobStore
 from .planning import plan_in_child
 from .queues.port import QueueBackend, StoredOutputs
+from .tasks import end_task
 from .validation import CheckedNotebook, NotebookParameters, check_notebook, check_request
 from .watching import Watcher, capture_cancelled
 from .wire import dumps, format_time, from_json, loads
@@ -143,9 +144,7 @@ class SubmissionService:
     async def stop(self) -> None:
         """Let go of everything but the Submissions."""
         if self._watch is not None:
-            self._watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watch
+            await end_task(self._watch)
             self._watch = None
         await self._backend.close()
         await asyncio.to_thread(self._ledger.close)

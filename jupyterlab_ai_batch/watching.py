@@ -24,6 +24,7 @@ from .ledger import Ledger
 from .models import Observation, QueueEntry, Submission
 from .observing import apply_observation, is_same, mark_lost, mark_stale, unless_unchanged
 from .queues.port import QueueBackend
+from .tasks import end_task
 from .words import SubmissionState
 
 CAPTURE_TICK_S = 0.25
@@ -81,14 +82,14 @@ class Watcher:
                 if wanted and (listener is None or listener.done()):
                     listener = asyncio.create_task(self._listen())
                 elif not wanted and listener is not None:
-                    await _end(listener)
+                    await end_task(listener)
                     listener = None
                 await self._wait(active)
         finally:
             if listener is not None:
-                await _end(listener)
+                await end_task(listener)
             for task in list(self._collects.values()):
-                await _end(task)
+                await end_task(task)
 
     async def tick(self, *, collect: bool = True) -> Sequence[Submission]:
         """Bring every Submission that has not ended up to date and start to collect where due; returns them."""
@@ -333,9 +334,3 @@ def capture_cancelled(submission: Submission, *, now: datetime) -> Submission:
         capture=None,
         explanation=explain_capture_cancelled(since=now),
     )
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError, Exception):
-        await task

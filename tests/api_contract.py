@@ -63,7 +63,8 @@ async def a_watch_goes_on_from_a_listing(api, make_job):
                 break
     assert (ChangeKind.OPENED, "") == told[0]
     assert (ChangeKind.GONE, "after") == told[-1]
-    assert {(ChangeKind.PRESENT, "after")} == set(told[1:-1])
+    between = set(told[1:-1])  # a real cluster goes on writing to what it was given
+    assert (ChangeKind.PRESENT, "after") in between <= {(ChangeKind.PRESENT, name) for name in ("before", "after")}
 
 
 async def what_is_not_there_says_nothing(api, _make_job):

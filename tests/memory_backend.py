@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
+from jupyterlab_ai_batch.capture_models import BaseReference
 from jupyterlab_ai_batch.errors import ProfileUnknownError, QueueUnknownError, SubmissionNotFoundError
 from jupyterlab_ai_batch.models import LogChunk, Observation, PreflightCheck, Profile, QueueEntry, QueueReading
 from jupyterlab_ai_batch.queues.port import StoredOutputs
@@ -22,6 +23,8 @@ class MemoryBackend:
 
     Attributes:
         failure: Raised by every call while set.
+        image: The image that Snapshots are put on.
+        yaml: What every Submission is as YAML.
         released: Ids whose outputs are safe at home, in order.
     """
 
@@ -29,10 +32,12 @@ class MemoryBackend:
         self,
         *,
         profiles: Sequence[Profile] = (DEFAULT_PROFILE, GPU_PROFILE),
+        name: str = "local",
         queue: str = "local",
         clock: Callable[[], datetime] = lambda: NOW,
     ) -> None:
         self._profiles = tuple(profiles)
+        self.name = name
         self._queue = queue
         self._clock = clock
         self._entries: dict[str, QueueEntry] = {}
@@ -41,6 +46,8 @@ class MemoryBackend:
         self._outputs: dict[str, StoredOutputs] = {}
         self._changed: set[asyncio.Event] = set()
         self.failure: Exception | None = None
+        self.image: BaseReference | None = None
+        self.yaml: str | None = None
         self.released: list[str] = []
         self.is_closed = False
 
@@ -64,10 +71,6 @@ class MemoryBackend:
         self._outputs[submission_id] = outputs
 
     # --- the port -------------------------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        return "local"
 
     async def submit(self, entry: QueueEntry) -> None:
         self._fail()
@@ -140,11 +143,14 @@ class MemoryBackend:
         busy = sum(seen.state is SubmissionState.RUNNING for seen in self._observations.values())
         return (QueueReading(name=self._queue, slots=1, busy=busy, waiting=waiting, observed_at=self._clock()),)
 
-    async def base(self):
-        """Snapshots bring everything themselves."""
+    async def base(self) -> BaseReference | None:
+        self._fail()
+        return self.image
 
-    async def manifest(self, submission_id):
-        """Nothing runs on Kubernetes."""
+    async def manifest(self, submission_id: str) -> str | None:
+        self._fail()
+        self._known(submission_id)
+        return self.yaml
 
     async def list_profiles(self) -> Sequence[Profile]:
         self._fail()

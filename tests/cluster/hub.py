@@ -57,17 +57,23 @@ def objects_of_docs() -> Sequence[dict[str, Any]]:
     return list(yaml.safe_load_all(block[1]))
 
 
-def prepare_namespace(namespace: Namespace, *, settings: Mapping[str, Any], authority: str, login: Mapping) -> None:
+def prepare_namespace(namespace: Namespace, *, settings: Mapping[str, Any], authority: str) -> None:
     """All that an admin gives a user's namespace, but the queues."""
     for body in objects_of_docs():
         if body["kind"] == "RoleBinding":
             body["subjects"][0]["namespace"] = namespace.name
         namespace.create(body)
-    secret = {"type": "kubernetes.io/dockerconfigjson", "metadata": {"name": SECRET}, "data": dict(login)}
-    namespace.create({"apiVersion": "v1", "kind": "Secret", **secret})
     config = json.dumps({"BatchExtensionApp": dict(settings)})
     for name, data in ((AUTHORITIES, {"ca.crt": authority}), (CONFIG, {"jupyter_server_config.json": config})):
         namespace.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+
+
+def copy_login(cluster: Cluster, namespace: Namespace) -> None:
+    """Alice's credentials for her repository."""
+    found = cluster.get("v1", "Secret", SECRET, namespace="alice")
+    assert found is not None
+    body = {"type": "kubernetes.io/dockerconfigjson", "metadata": {"name": SECRET}, "data": found["data"]}
+    namespace.create({"apiVersion": "v1", "kind": "Secret", **body})
 
 
 def session_pod(*, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -185,8 +191,8 @@ def start_session(
     environ: Mapping[str, str] | None = None,
 ) -> Session:
     """A session whose server answers."""
-    login = cluster.get("v1", "Secret", SECRET, namespace="alice")["data"]
-    prepare_namespace(namespace, settings={**SETTINGS, **(settings or {})}, authority=authority, login=login)
+    copy_login(cluster, namespace)
+    prepare_namespace(namespace, settings=settings or SETTINGS, authority=authority)
     namespace.create(session_pod(environ=environ or {}))
     session = Session(namespace, namespace.wait_for_phase(SESSION, "Running")["status"]["podIP"])
     wait_for("the server answers", lambda: _answers(session))

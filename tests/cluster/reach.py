@@ -174,6 +174,11 @@ class Testbed:
     def fake_nodes(self) -> int:
         return int(json.loads((self.directory / "settings.json").read_text())["fake_nodes"])
 
+    @property
+    def authority(self) -> str:
+        """The certificate authority of its registry, PEM."""
+        return (self.directory / "certificates" / "ca.crt").read_text()
+
     def stop(self, component: str) -> None:
         (self.directory / "stopped" / component).touch()
         wait_for(f"{component} is stopped", lambda: self._state(component) == "stopped")

@@ -1,11 +1,13 @@
 """KueueBackend on a real cluster: notebooks in pods of the users' image, queued by Kueue, results in the registry."""
 
 import asyncio
+import json
 import os
+import subprocess
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,9 +35,14 @@ from .snapshots import NOTEBOOK, push_notebook
 
 Seen = TypeVar("Seen")
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [
+    pytest.mark.timeout(400),
+    # A stream that is left says good-bye to the API server by TLS, which the end of a test's event loop cuts short.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 USER_IMAGE = "registry.testbed:5000/base/user:v1"
+IMAGE_ID = f"registry.testbed:5000/base/user@sha256:{'0' * 64}"
 REPOSITORY = "registry.testbed:5000/users/alice"
 PYTHON = "/opt/venv/bin/python"
 SESSION = "session"
@@ -55,17 +62,19 @@ class User:
     directory: Path
 
     @asynccontextmanager
-    async def backend(self, name: str = "data") -> AsyncIterator[KueueBackend]:
+    async def backend(
+        self, name: str = "data", *, session: str = SESSION, **settings: Any
+    ) -> AsyncIterator[KueueBackend]:
         """A server's; on a disk of its own by ``name``."""
         directory = self.directory / name
         directory.mkdir(mode=0o700, exist_ok=True)
         kubeconfig = Path(os.environ["KUBECONFIG"].split(os.pathsep)[0])
         backend = KueueBackend(
             directory,
-            settings=self.settings,
+            settings=replace(self.settings, **settings),
             api=KubernetesApi(ConnectionSettings(namespace=self.namespace.name, kubeconfig=kubeconfig)),
             open_repository=lambda: self.registry("users/alice", user="alice"),
-            pod=SESSION,
+            pod=session,
             python=PYTHON,
             now=lambda: datetime.now(timezone.utc),
         )
@@ -93,6 +102,11 @@ class User:
         run = RunSpec(submission_id=submission_id, attempt=1, work_root=HOME, notebook=NOTEBOOK, kernel_name="python3")
         return QueueEntry(submission=submission, snapshot_digest=digest, run=run)
 
+    def label(self, cluster: Cluster, level: str) -> None:
+        """The Pod Security level that pods are held to from now on."""
+        labels = {"pod-security.kubernetes.io/enforce": level}
+        cluster.patch("v1", "Namespace", self.namespace.name, {"metadata": {"labels": labels}})
+
     def jobs(self) -> int:
         return len(self.namespace.cluster.list("batch/v1", "Job", namespace=self.namespace.name))
 
@@ -113,8 +127,7 @@ def user(
     login = cluster.get("v1", "Secret", REGISTRY_SECRET, namespace="alice")["data"]
     body = {"type": "kubernetes.io/dockerconfigjson", "metadata": {"name": REGISTRY_SECRET}, "data": login}
     namespace.create({"apiVersion": "v1", "kind": "Secret", **body})
-    authority = (testbed.directory / "certificates" / "ca.crt").read_text()
-    body = {"metadata": {"name": "registry-ca"}, "data": {"ca.crt": authority}}
+    body = {"metadata": {"name": "registry-ca"}, "data": {"ca.crt": testbed.authority}}
     namespace.create({"apiVersion": "v1", "kind": "ConfigMap", **body})
     namespace.create(pod(SESSION, pod_spec(USER_IMAGE, "sleep 3600")))
     namespace.wait_for_phase(SESSION, "Running")
@@ -343,6 +356,30 @@ def test_what_cannot_run_is_refused(user: User, cluster: Cluster):
             wait_for("the quota counts", lambda: quota_is_counted(cluster, user.namespace.name))
             with pytest.raises(AdmissionRefusedError, match="exceeded quota"):
                 await backend.submit(user.entry(ENDS))
+            assert user.jobs() == 0
+
+    run(story())
+
+
+def test_pod_security_refuses_at_submit(user: User, cluster: Cluster):
+    """A session from before the namespace was closed has a volume that jobs may no longer have: there is no Job."""
+    name = user.namespace.name
+    user.label(cluster, "privileged")
+    volumes = [{"name": "data", "nfs": {"server": "storage.example", "path": "/data"}}]
+    body = pod("older", pod_spec(USER_IMAGE, "sleep 3600", volumes=volumes, schedulerName="nobody"))
+    body["spec"]["containers"][0]["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
+    user.namespace.create(body)
+    running = {"name": "main", "ready": True, "restartCount": 0, "image": USER_IMAGE, "imageID": IMAGE_ID}
+    status = {"containerStatuses": [{**running, "state": {"running": {"startedAt": "2026-11-20T10:00:00Z"}}}]}
+    patch = ["--subresource=status", "--type=merge", "-p", json.dumps({"status": status})]
+    subprocess.run(["kubectl", "patch", "pod", "older", "-n", name, *patch], check=True, capture_output=True)
+    user.label(cluster, "restricted")
+
+    async def story() -> None:
+        async with user.backend(session="older", shared_volumes=("data",)) as backend:
+            with pytest.raises(AdmissionRefusedError, match="PodSecurity") as refused:
+                await backend.submit(user.entry(ENDS))
+            assert "nfs" in str(refused.value)
             assert user.jobs() == 0
 
     run(story())

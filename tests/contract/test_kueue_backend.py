@@ -419,12 +419,14 @@ def test_preflight_finds_what_is_missing(world, play):
         backend._histories._open = unreachable
         found = {check.name: check for check in await backend.preflight()}
         expected = {"rights": False, "helpful_rights": None, f"queue {QUEUE}": False, "registry": False, "pod": False}
-        assert {**expected, "registry_secret": None} == {name: check.ok for name, check in found.items()}
+        assert {**expected, "backend": True, "registry_secret": None} == {
+            name: check.ok for name, check in found.items()
+        }
         assert "watch jobs.batch" in found["rights"].summary
         assert "{apiGroups: [batch], resources: [jobs], verbs: [create, get, list, watch, delete]}" in (
             found["rights"].resolution
         )
-        assert all(check.resolution for check in found.values() if check.name != "registry")
+        assert all(found[name].resolution for name in ("registry_secret", *expected) if name != "registry")
 
     play(story)
 

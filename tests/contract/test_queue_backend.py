@@ -265,3 +265,21 @@ async def eventually_progress(backend, submission_id):
         return (await backend.observe([submission_id]))[submission_id]
 
     return await eventually(read, lambda seen: seen.progress is not None)
+
+
+def test_base_and_manifest_belong_together(world, play):
+    """Where Snapshots are put on an image, a Submission is YAML for a cluster; elsewhere there is neither."""
+
+    async def story():
+        base = await world.backend.base()
+        await world.backend.submit(world.entry("s1", GOOD))
+        manifest = await world.backend.manifest("s1")
+        assert (base is None) == (manifest is None)
+        if base is not None:
+            assert "@sha256:" in base.image
+            assert "kind: Job" in manifest
+            with pytest.raises(SubmissionNotFoundError):
+                await world.backend.manifest("nobody")
+        await reach(world.backend, "s1")
+
+    play(story)

@@ -200,6 +200,14 @@ async def test_manifest_of_a_local_submission_is_409(fetch: Fetch, known: Known)
     assert answer.error["hint"]
 
 
+async def test_manifest_is_yaml(fetch: Fetch, known: Known, backend: MemoryBackend) -> None:
+    """As it is, in the words of the cluster."""
+    backend.yaml = "kind: Job\n"
+    answer = await fetch("submissions", known(state=SubmissionState.RUNNING).id, "manifest")
+    assert (answer.code, answer.body) == (200, b"kind: Job\n")
+    assert answer.headers["Content-Type"] == "application/yaml; charset=UTF-8"
+
+
 @pytest.mark.parametrize(
     ("error", "status"), [(QueueUnreachableError("No answer."), 502), (QueueTimeoutError("No answer in time."), 504)]
 )

@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from snapshot_world import World, now
 
-from jupyterlab_ai_batch.capture_models import BaseReference
+from jupyterlab_ai_batch.capture_models import BaseReference, CaptureRequest, SnapshotPlan
 from jupyterlab_ai_batch.errors import BaseImageError, SnapshotCorruptError
 from jupyterlab_ai_batch.oci.base_image import BaseImage
 from jupyterlab_ai_batch.oci.layout import ImageLayout
@@ -31,6 +31,7 @@ from jupyterlab_ai_batch.oci.manifest import LAYER_MEDIA_TYPE, PLAIN_LAYER_MEDIA
 from jupyterlab_ai_batch.snapshot.base_files import BaseFile, Header, apply_layer, load_base_files, read_headers
 from jupyterlab_ai_batch.snapshot.capture import capture
 from jupyterlab_ai_batch.snapshot.index import SignatureIndex
+from jupyterlab_ai_batch.snapshot.plan import plan_snapshot
 from jupyterlab_ai_batch.snapshot.restore import read_image
 from jupyterlab_ai_batch.snapshot.rootfs import container_start, find_changes, write_removed
 from jupyterlab_ai_batch.snapshot.tarstream import TarWriter
@@ -409,11 +410,18 @@ class Session(World):
         config = {"architecture": "amd64", "os": "linux", "config": {"User": "1000"}}
         return BaseImage(reference="base", digest=digest, layers=(layer,), config=config)
 
-    def capture_on(self, base: BaseImage):
+    def session_request(self) -> CaptureRequest:
         described = replace(self.request().environment, base=BaseReference(image="base", started_at=self.started_at))
+        return self.request(environment=described)
+
+    def plan_on(self, base: BaseImage) -> SnapshotPlan:
+        with SignatureIndex(self.data / "index.db") as index:
+            return plan_snapshot(self.session_request(), store=self.store, index=index, clock=now, base=base)
+
+    def capture_on(self, base: BaseImage):
         with SignatureIndex(self.data / "index.db") as index:
             return capture(
-                self.request(environment=described),
+                self.session_request(),
                 store=self.store,
                 index=index,
                 tag="composed",
@@ -444,7 +452,9 @@ def test_only_what_the_session_changed_is_captured(tmp_path):
     shutil.rmtree(site / "pack-1.0.dist-info")
     (site / "pack-2.0.dist-info").mkdir()
     (site / "pack-2.0.dist-info/RECORD").write_text("pack/__init__.py,,\npack/tool.py,,\n")
+    assert (session.plan_on(base).environment_files, session.plan_on(base).environment_unchanged) == (3, False)
     session.capture_on(base)
+    assert session.plan_on(base).environment_unchanged
     image = read_image(session.store, "composed")
     ours = [layer for layer in image.layers if layer.role is LayerRole.ENVIRONMENT]
     paths: set[str] = set()

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from jupyterlab_ai_batch.capturing import CaptureDirectory
+from jupyterlab_ai_batch.capture_models import BaseReference
+from jupyterlab_ai_batch.capturing import CaptureDirectory, read_order
 from jupyterlab_ai_batch.errors import (
     IdempotencyConflictError,
     InvalidSubmissionError,
@@ -121,10 +122,10 @@ def test_a_capture_is_followed_and_handed_over(world):
         entry = (await world.backend.list_entries())[0]
         assert (entry.run.notebook, entry.run.parameters) == ("a.ipynb", {"n": 5})
         await until(service, submission.id, lambda _: not world.capture(submission.id).path.exists())
+        await until(service, submission.id, lambda _: world.told[-1].state is SubmissionState.QUEUED)
 
     play(story, service)
-    assert [s.state for s in world.told][:1] == [SubmissionState.CAPTURING]
-    assert world.told[-1].state is SubmissionState.QUEUED
+    assert world.told[0].state is SubmissionState.CAPTURING
 
 
 @pytest.mark.parametrize(("title", "code"), [("die", "capture_interrupted"), ("fail", "file_unstable")])
@@ -269,6 +270,55 @@ def test_silence_of_the_backend_is_shown_and_ends(world):
         world.see(submission.id, SubmissionState.RUNNING)
         running = await reach(service, submission.id, SubmissionState.RUNNING)
         assert running.stale is False
+
+    play(story, service)
+
+
+def test_what_another_backend_runs_is_left_alone(world):
+    """An admin configured another one: its Submissions are stale and not lost, and come back with it."""
+    known = []
+
+    async def submit():
+        submission, _ = await before.submit(world.request("complete"))
+        known.append(await reach(before, submission.id, SubmissionState.QUEUED))
+
+    before = world.service()
+    play(submit, before)
+    first, world.backend = world.backend, MemoryBackend(name="elsewhere", clock=utc_now)
+
+    async def look():
+        stale = await until(between, known[0].id, lambda s: s.stale)
+        assert (stale.state, stale.explanation.code) == (SubmissionState.QUEUED, "backend_unreachable")
+        assert "'elsewhere' only" in stale.explanation.summary
+        with pytest.raises(SubmissionStateError):
+            await between.cancel(known[0].id)
+        assert (await between.get(known[0].id)).state is SubmissionState.QUEUED
+
+    between = world.service()
+    play(look, between)
+    world.backend = first
+
+    async def come_back():
+        world.see(known[0].id, SubmissionState.RUNNING)
+        assert (await reach(after, known[0].id, SubmissionState.RUNNING)).stale is False
+
+    after = world.service()
+    play(come_back, after)
+
+
+def test_the_base_of_the_session_reaches_the_capture(world):
+    """The backend says on which image Snapshots are put; when it cannot, nothing is submitted."""
+    service = world.service()
+
+    async def story():
+        world.backend.image = BaseReference(image=f"registry.example/base@sha256:{'0' * 64}")
+        submission, _ = await service.submit(world.request("wait"))
+        order = read_order(world.data_dir, submission.id)
+        assert order.base == world.backend.image
+        await service.cancel(submission.id)
+        world.backend.failure = QueueUnreachableError("No answer from the queue.")
+        with pytest.raises(QueueUnreachableError):
+            await service.submit(world.request("wait"))
 
     play(story, service)
 

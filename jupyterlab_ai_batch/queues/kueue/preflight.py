@@ -79,7 +79,9 @@ class Preflight:
             self._check_pod(),
             *map(self._check_queue, self._settings.queues),
         )
-        return [needed, helpful, *queues, registry, secret, pod]
+        place = f"Jobs run in the cluster, in the namespace {self._settings.namespace}."
+        where = PreflightCheck(name="backend", ok=True, summary=place)
+        return [where, needed, helpful, *queues, registry, secret, pod]
 
     async def _check_rights(self, name: str, rights: Sequence[Right], *, is_needed: bool) -> PreflightCheck:
         asked = [(right, verb) for right in rights for verb in right.verbs]

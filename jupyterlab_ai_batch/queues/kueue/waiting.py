@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Coroutine
-from contextlib import suppress
 from typing import ParamSpec, TypeVar
+
+from ...tasks import end_task
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,16 +37,14 @@ async def split_lines(chunks: AsyncIterable[bytes], *, longest: int) -> AsyncGen
 async def with_silences(chunks: AsyncGenerator[T, None], silence_s: float) -> AsyncGenerator[T | None, None]:
     """The pieces of a stream, and None after each that nothing follows for ``silence_s``."""
     while True:
-        piece = asyncio.ensure_future(_next(chunks))
+        piece = asyncio.create_task(_next(chunks))
         try:
             if not (await asyncio.wait({piece}, timeout=silence_s))[0]:
                 yield None
             found = await piece
         finally:
             if not piece.done():
-                piece.cancel()
-                with suppress(asyncio.CancelledError, Exception):
-                    await piece
+                await end_task(piece)
         if not found:
             return
         yield found[0]

@@ -14,6 +14,7 @@ def run_checks(
     *, isolation: Isolation, free_bytes: int, gpu_slots: int, worker_unavailable: bool
 ) -> Sequence[PreflightCheck]:
     return [
+        PreflightCheck(name="backend", ok=True, summary="Jobs run on this machine."),
         _check_worker(worker_unavailable),
         _check_space(free_bytes),
         _check_isolation(isolation),
