@@ -28,7 +28,7 @@ import cluster_sides as sides
 from cluster_watch import Chronicle
 from machine import describe_machine
 from servers import MeasurementError
-from tests.cluster.hub import SECRET, SETTINGS, Session, prepare_namespace, start_session
+from tests.cluster.hub import SECRET, SETTINGS, Session, copy_login, prepare_namespace, start_session
 from tests.cluster.queues import Kueue
 from tests.cluster.reach import Cluster, Namespace, Testbed, testbed_directory, unique, wait_for
 
@@ -53,10 +53,6 @@ class Stage:
 @contextmanager
 def stage(cluster: Cluster, testbed: Testbed) -> Iterator[Stage]:
     wait_for("the image is in the registry", lambda: testbed.component("user-image")["state"] == "ready")
-    authority = (testbed.directory / "certificates" / "ca.crt").read_text()
-    secret = cluster.get("v1", "Secret", SECRET, namespace="alice")
-    assert secret is not None, "the testbed gives its users one"
-    login = secret["data"]
     kueue = Kueue(cluster)
     namespaces = [make_namespace(cluster, prefix) for prefix in ("session", "other")]
     try:
@@ -64,9 +60,10 @@ def stage(cluster: Cluster, testbed: Testbed) -> Iterator[Stage]:
         for namespace in namespaces:
             pool.admit(namespace)
         mine, other = namespaces
-        settings = {"profiles": [sides.PROFILE]}
-        prepare_namespace(other, settings={**SETTINGS, **settings}, authority=authority, login=login)
-        session = start_session(cluster, mine, authority=authority, settings=settings)
+        settings = {**SETTINGS, "profiles": [sides.PROFILE]}
+        copy_login(cluster, other)
+        prepare_namespace(other, settings=settings, authority=testbed.authority)
+        session = start_session(cluster, mine, authority=testbed.authority, settings=settings)
         yield Stage(session, other, Chronicle(cluster, mine.name), Chronicle(cluster, other.name))
     finally:
         for namespace in namespaces:

@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .capture_models import CaptureProgress, EnvironmentDescription, EnvironmentView, SnapshotPlan, SnapshotSummary
-from .compose_cluster import ClusterConfig, build_kueue_backend, choose_cluster, open_repository, opened_snapshots
+from .compose_cluster import (
+    ClusterConfig,
+    build_kueue_backend,
+    choose_cluster,
+    open_repository,
+    opened_snapshots,
+    prepare_client,
+)
 from .errors import BatchError, InvalidSubmissionError
 from .ledger import Ledger
 from .models import Profile
@@ -188,6 +195,8 @@ def run_carry(data_dir: Path, submission_id: str, lock_fd: int, *, environ: Mapp
     hold_lock(data_dir, submission_id, lock_fd)
     order = read_order(data_dir, submission_id)
     config = from_json(BatchConfig, order.composition)
+    if config.cluster is not None:
+        prepare_client()
     ledger = build_ledger(data_dir)
     try:
         with turn(data_dir):

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -184,6 +185,13 @@ def connection_settings(config: ClusterConfig, environ: Mapping[str, str]) -> Co
     from .queues.kueue.api_connection import ConnectionSettings
 
     return ConnectionSettings(namespace=config.settings.namespace, environ=environ)
+
+
+def prepare_client() -> None:
+    """Import the cluster's client while something else is waited for: most of the time of a first request."""
+    from .queues.kueue.api_connection import import_client
+
+    threading.Thread(target=import_client, daemon=True, name="import-client").start()
 
 
 def build_kueue_backend(
