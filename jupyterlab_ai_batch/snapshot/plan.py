@@ -54,8 +54,8 @@ def plan_snapshot(
     work = _Part(entries, index.load_tree(work_key(roots.work_root)).files)
     found: Mapping[str, os.stat_result] = walk_environment(roots)
     if base is not None:
-        started_at = request.environment.container_started_at
-        found = changes_since(base, found, roots=roots, started_at=started_at, store=store, index=index).entries
+        container = Container.observe(request.environment.container_started_at)
+        found = changes_since(base, found, roots=roots, container=container, store=store, index=index).entries
     environment = _Part(found, index.load_tree(environment_key(roots.environment_roots, base)).files)
     look = _Look(work, roots, FileReader(now_ns=lambda: int(clock().timestamp() * 10**9)))
     findings = look.find_secrets()
