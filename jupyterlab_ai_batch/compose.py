@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .oci.port import BlobStore
     from .queues.port import QueueBackend
     from .service import SubmissionService
+    from .snapshot.headstart import Vanguard
     from .snapshot.index import SignatureIndex
 
 LOWEST_PRIORITY = 19
@@ -190,20 +191,20 @@ def build_backend(
 def run_carry(data_dir: Path, submission_id: str, lock_fd: int, *, environ: Mapping[str, str]) -> bool:
     """The capture child of one Submission; True when it is queued."""
     from .capturing import carry, hold_lock, read_order, turn
+    from .snapshot.headstart import sent_ahead
 
     signal.signal(signal.SIGTERM, _end)
     hold_lock(data_dir, submission_id, lock_fd)
     order = read_order(data_dir, submission_id)
     config = from_json(BatchConfig, order.composition)
-    if config.cluster is not None:
-        prepare_client()
     ledger = build_ledger(data_dir)
     try:
-        with turn(data_dir):
+        with turn(data_dir), sent_ahead(_headstart_of(order, environ)) as vanguard:
+            if config.cluster is not None:
+                prepare_client()
             backend = build_backend(config, environ=environ)
-            queued = carry(
-                order, capture=partial(capture_order, environ=environ), ledger=ledger, backend=backend, clock=utc_now
-            )
+            capture = partial(capture_order, environ=environ, vanguard=vanguard)
+            queued = carry(order, capture=capture, ledger=ledger, backend=backend, clock=utc_now)
             if queued and config.cluster is None:
                 _tidy_store(config, ledger)
         snapshot = ledger.get(submission_id).snapshot if queued else None
@@ -212,6 +213,13 @@ def run_carry(data_dir: Path, submission_id: str, lock_fd: int, *, environ: Mapp
     if snapshot is not None:
         compact_order(order, snapshot.work_root, environ=environ)
     return queued
+
+
+def _headstart_of(order: CaptureOrder, environ: Mapping[str, str]) -> str:
+    from .snapshot.headstart import headstart_path
+
+    told = (order.kernel_name, str(order.notebook.parent), str(order.root_dir), order.request.capture_from.value)
+    return headstart_path(str(order.data_dir / "headstarts"), "carry", *told, environ=environ)
 
 
 def _end(number: int, _frame: object) -> NoReturn:
@@ -245,24 +253,33 @@ def compact_order(order: CaptureOrder, work_root: str, *, environ: Mapping[str, 
 
 
 def capture_order(
-    order: CaptureOrder, progress: Callable[[CaptureProgress], None], *, environ: Mapping[str, str]
+    order: CaptureOrder,
+    progress: Callable[[CaptureProgress], None],
+    *,
+    environ: Mapping[str, str],
+    vanguard: Vanguard | None = None,
 ) -> tuple[EnvironmentDescription, SnapshotSummary]:
     """Capture what an order asks for, under the tag of its Submission, where its backend looks for it."""
     from .retention import snapshot_tag
     from .snapshot.capture import capture
     from .snapshot.environment import describe_environment
 
-    environment = replace(describe_environment(order.kernel_name), base=order.base)
+    describe = describe_environment if vanguard is None else vanguard.describe
+    environment = replace(describe(order.kernel_name), base=order.base)
+    request = order.capture_request(environment)
     with _opened(order, environ) as (store, index, base):
         summary = capture(
-            order.capture_request(environment),
+            request,
             store=store,
             index=index,
             tag=snapshot_tag(order.submission_id),
             progress=progress,
             clock=utc_now,
             base=base,
+            scout=vanguard.scout if vanguard is not None else None,
         )
+    if vanguard is not None:
+        vanguard.remember(request, summary.work_root)
     return environment, summary
 
 

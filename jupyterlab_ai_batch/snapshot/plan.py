@@ -13,6 +13,7 @@ from ..errors import FileUnreadableError, SnapshotError
 from ..oci.base_image import BaseImage
 from ..oci.port import BlobStore
 from .captured import environment_key, work_key
+from .container import Container
 from .index import IndexedFile, SignatureIndex
 from .layers import Comparison, compare
 from .plan_environment import plan_layers
