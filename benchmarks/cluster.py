@@ -80,10 +80,11 @@ def make_namespace(cluster: Cluster, prefix: str) -> Namespace:
 
 
 def install_package(session: Session) -> None:
-    """Something in the environment that its image has not."""
+    """Something in the environment that its image has not, and has not been written a moment ago."""
     session.run(
         'site="$(python -c "import site; print(site.getsitepackages()[0])")"; mkdir "$site/mine";'
-        ' echo "answer = 42" > "$site/mine/__init__.py"; python -m compileall -q "$site/mine"'
+        ' echo "answer = 42" > "$site/mine/__init__.py"; python -m compileall -q "$site/mine";'
+        ' find "$site/mine" -exec touch --no-create --date="1 hour ago" {} +'
     )
 
 
