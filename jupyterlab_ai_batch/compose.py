@@ -237,14 +237,18 @@ def _tidy_store(config: BatchConfig, ledger: Ledger) -> None:
 def compact_order(order: CaptureOrder, work_root: str, *, environ: Mapping[str, str]) -> None:
     """Tidy up the layers of a captured work tree, at the lowest priority; a failure is logged, and nothing is lost."""
     from .capturing import try_alone
-    from .snapshot.compaction import compact
+    from .snapshot.compaction import compact, is_due
     from .snapshot.environment import describe_environment
+    from .snapshot.index import SignatureIndex
 
     with try_alone(order.data_dir / "captures" / "compact.lock") as alone:
         if not alone:
             return
-        os.nice(LOWEST_PRIORITY)
         try:
+            with SignatureIndex(_index_path(order)) as index:  # a registry is not asked for nothing
+                if not is_due(index, work_root):
+                    return
+            os.nice(LOWEST_PRIORITY)
             with _opened(order, environ) as (store, index, _):
                 request = order.capture_request(describe_environment(order.kernel_name))
                 compact(request, work_root, store=store, index=index, clock=utc_now)
@@ -302,12 +306,20 @@ def _opened(
     from .snapshot.index import SignatureIndex
 
     config = from_json(BatchConfig, order.composition)
-    if config.cluster is None or order.base is None:
-        with SignatureIndex(order.data_dir / "index.db") as index:
+    with SignatureIndex(_index_path(order)) as index:
+        if config.cluster is None or order.base is None:
             yield ImageLayout(order.data_dir / "store"), index, None
-        return
-    with opened_snapshots(config.cluster, order.base, data_dir=order.data_dir, environ=environ) as opened:
-        yield opened
+            return
+        with opened_snapshots(config.cluster, order.base, environ=environ) as (store, base):
+            yield store, index, base
+
+
+def _index_path(order: CaptureOrder) -> Path:
+    """What is known of earlier captures: one file for each place where Snapshots go."""
+    config = from_json(BatchConfig, order.composition)
+    if config.cluster is None or order.base is None:
+        return order.data_dir / "index.db"
+    return order.data_dir / "pushes" / f"{config.cluster.snapshots_id}.db"
 
 
 def run_worker(data_dir: Path) -> int:

@@ -43,7 +43,7 @@ def conditions(figures: dict[str, Any]) -> str:
     count, millicores = figures["click"]["ours"]["count"], figures["start"]["cpu_millicores"]
     return (
         "Measured by `make bench-cluster` (`benchmarks/cluster.py`) on the [testbed](testbed.md): Kubernetes, Kueue "
-        "and a registry with TLS and tokens, all on one machine. A session in a pod of the users' image submits a notebook "
+        "and a registry with TLS and tokens, on one machine. A session in a pod of the users' image submits a notebook "
         f"that was edited since, while its environment was not; {count} rounds in which all take turns, after one that "
         f"does not count. Pods that run the notebook have {millicores / 1000:g} CPU. Objects of the cluster count from "
         "when a watch shows them; the first cell says itself when it began.\n\n"

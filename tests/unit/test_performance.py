@@ -201,7 +201,7 @@ def cluster_figures(*, click_s=1.0, start_s=3.0):
 
     def spread(median_s, steps=()):
         found = {"count": 12, "median_s": median_s, "min_s": 0.1, "max_s": 9.0}
-        return {**found, "steps": {name: found for name in steps}}
+        return {**found, "steps": dict.fromkeys(steps, found)}
 
     start = spread(start_s, cluster_performance.START_STEPS)
     execute = spread(2.0, cluster_performance.EXECUTE_STEPS)
