@@ -5,7 +5,7 @@ VENV_PYTHON := .venv/bin/python
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-.PHONY: help setup setup-tests demo test test-cluster lab lint format docs bench bench-jobs bench-snapshot bench-scale fuzz dist clean
+.PHONY: help setup setup-tests demo test test-cluster lab lint format docs bench bench-jobs bench-snapshot bench-scale bench-cluster fuzz dist clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
@@ -55,6 +55,12 @@ bench-snapshot: setup ## measure snapshots against restic and borg (about 20 min
 bench-scale: setup ## measure snapshots of up to a million files (about 10 minutes)
 	@$(VENV_PYTHON) benchmarks/snapshot_scale.py --json benchmarks/results/scale.json
 	@cp benchmarks/results/scale.json docs/snapshot-scale.json
+	@$(VENV_PYTHON) tools/write_docs.py
+
+bench-cluster: setup ## measure jobs on a cluster that is built here (root, Go; about 5 minutes once it is built)
+	@$(PYTHON) tools/prepare.py --cluster
+	@$(VENV_PYTHON) -m testbed run $(VENV_PYTHON) benchmarks/cluster.py --json benchmarks/results/cluster.json
+	@cp benchmarks/results/cluster.json docs/cluster-performance.json
 	@$(VENV_PYTHON) tools/write_docs.py
 
 FUZZ_SECONDS ?= 300

@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .capture_models import CaptureProgress, EnvironmentDescription, EnvironmentView, SnapshotPlan, SnapshotSummary
-from .compose_cluster import ClusterConfig, build_kueue_backend, choose_cluster, open_repository, opened_snapshots
+from .compose_cluster import (
+    ClusterConfig,
+    build_kueue_backend,
+    choose_cluster,
+    open_repository,
+    opened_snapshots,
+    prepare_client,
+)
 from .errors import BatchError, InvalidSubmissionError
 from .ledger import Ledger
 from .models import Profile
@@ -35,6 +42,7 @@ if TYPE_CHECKING:
     from .oci.port import BlobStore
     from .queues.port import QueueBackend
     from .service import SubmissionService
+    from .snapshot.headstart import Vanguard
     from .snapshot.index import SignatureIndex
 
 LOWEST_PRIORITY = 19
@@ -183,6 +191,7 @@ def build_backend(
 def run_carry(data_dir: Path, submission_id: str, lock_fd: int, *, environ: Mapping[str, str]) -> bool:
     """The capture child of one Submission; True when it is queued."""
     from .capturing import carry, hold_lock, read_order, turn
+    from .snapshot.headstart import sent_ahead
 
     signal.signal(signal.SIGTERM, _end)
     hold_lock(data_dir, submission_id, lock_fd)
@@ -190,11 +199,12 @@ def run_carry(data_dir: Path, submission_id: str, lock_fd: int, *, environ: Mapp
     config = from_json(BatchConfig, order.composition)
     ledger = build_ledger(data_dir)
     try:
-        with turn(data_dir):
+        with turn(data_dir), sent_ahead(_headstart_of(order, environ)) as vanguard:
+            if config.cluster is not None:
+                prepare_client()
             backend = build_backend(config, environ=environ)
-            queued = carry(
-                order, capture=partial(capture_order, environ=environ), ledger=ledger, backend=backend, clock=utc_now
-            )
+            capture = partial(capture_order, environ=environ, vanguard=vanguard)
+            queued = carry(order, capture=capture, ledger=ledger, backend=backend, clock=utc_now)
             if queued and config.cluster is None:
                 _tidy_store(config, ledger)
         snapshot = ledger.get(submission_id).snapshot if queued else None
@@ -203,6 +213,13 @@ def run_carry(data_dir: Path, submission_id: str, lock_fd: int, *, environ: Mapp
     if snapshot is not None:
         compact_order(order, snapshot.work_root, environ=environ)
     return queued
+
+
+def _headstart_of(order: CaptureOrder, environ: Mapping[str, str]) -> str:
+    from .snapshot.headstart import headstart_path
+
+    told = (order.kernel_name, str(order.notebook.parent), str(order.root_dir), order.request.capture_from.value)
+    return headstart_path(str(order.data_dir / "headstarts"), "carry", *told, environ=environ)
 
 
 def _end(number: int, _frame: object) -> NoReturn:
@@ -220,14 +237,18 @@ def _tidy_store(config: BatchConfig, ledger: Ledger) -> None:
 def compact_order(order: CaptureOrder, work_root: str, *, environ: Mapping[str, str]) -> None:
     """Tidy up the layers of a captured work tree, at the lowest priority; a failure is logged, and nothing is lost."""
     from .capturing import try_alone
-    from .snapshot.compaction import compact
+    from .snapshot.compaction import compact, is_due
     from .snapshot.environment import describe_environment
+    from .snapshot.index import SignatureIndex
 
     with try_alone(order.data_dir / "captures" / "compact.lock") as alone:
         if not alone:
             return
-        os.nice(LOWEST_PRIORITY)
         try:
+            with SignatureIndex(_index_path(order)) as index:  # a registry is not asked for nothing
+                if not is_due(index, work_root):
+                    return
+            os.nice(LOWEST_PRIORITY)
             with _opened(order, environ) as (store, index, _):
                 request = order.capture_request(describe_environment(order.kernel_name))
                 compact(request, work_root, store=store, index=index, clock=utc_now)
@@ -236,24 +257,33 @@ def compact_order(order: CaptureOrder, work_root: str, *, environ: Mapping[str, 
 
 
 def capture_order(
-    order: CaptureOrder, progress: Callable[[CaptureProgress], None], *, environ: Mapping[str, str]
+    order: CaptureOrder,
+    progress: Callable[[CaptureProgress], None],
+    *,
+    environ: Mapping[str, str],
+    vanguard: Vanguard | None = None,
 ) -> tuple[EnvironmentDescription, SnapshotSummary]:
     """Capture what an order asks for, under the tag of its Submission, where its backend looks for it."""
     from .retention import snapshot_tag
     from .snapshot.capture import capture
     from .snapshot.environment import describe_environment
 
-    environment = replace(describe_environment(order.kernel_name), base=order.base)
+    describe = describe_environment if vanguard is None else vanguard.describe
+    environment = replace(describe(order.kernel_name), base=order.base)
+    request = order.capture_request(environment)
     with _opened(order, environ) as (store, index, base):
         summary = capture(
-            order.capture_request(environment),
+            request,
             store=store,
             index=index,
             tag=snapshot_tag(order.submission_id),
             progress=progress,
             clock=utc_now,
             base=base,
+            scout=vanguard.scout if vanguard is not None else None,
         )
+    if vanguard is not None:
+        vanguard.remember(request, summary.work_root)
     return environment, summary
 
 
@@ -276,12 +306,20 @@ def _opened(
     from .snapshot.index import SignatureIndex
 
     config = from_json(BatchConfig, order.composition)
-    if config.cluster is None or order.base is None:
-        with SignatureIndex(order.data_dir / "index.db") as index:
+    with SignatureIndex(_index_path(order)) as index:
+        if config.cluster is None or order.base is None:
             yield ImageLayout(order.data_dir / "store"), index, None
-        return
-    with opened_snapshots(config.cluster, order.base, data_dir=order.data_dir, environ=environ) as opened:
-        yield opened
+            return
+        with opened_snapshots(config.cluster, order.base, environ=environ) as (store, base):
+            yield store, index, base
+
+
+def _index_path(order: CaptureOrder) -> Path:
+    """What is known of earlier captures: one file for each place where Snapshots go."""
+    config = from_json(BatchConfig, order.composition)
+    if config.cluster is None or order.base is None:
+        return order.data_dir / "index.db"
+    return order.data_dir / "pushes" / f"{config.cluster.snapshots_id}.db"
 
 
 def run_worker(data_dir: Path) -> int:

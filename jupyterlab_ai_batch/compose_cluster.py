@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -27,7 +28,6 @@ from .oci.reference import Reference, parse_reference
 from .oci.registry import Registry, RegistrySettings, connect
 from .oci.transport_settings import TransportSettings
 from .queues.kueue.settings import KueueProfile, KueueSettings
-from .snapshot.index import SignatureIndex
 from .wire import WireError, from_json, to_json
 from .words import BackendChoice
 
@@ -71,6 +71,12 @@ class ClusterConfig:
             InvalidSubmissionError: it cannot be a repository.
         """
         return parse_reference(self.settings.repository)
+
+    @property
+    def snapshots_id(self) -> str:
+        """What tells that place from others: a word that can be a file's name."""
+        name = f"{self.repository.host}/{self.repository.repository}"
+        return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 # --- where jobs go ------------------------------------------------------------------------------------------------
@@ -186,6 +192,13 @@ def connection_settings(config: ClusterConfig, environ: Mapping[str, str]) -> Co
     return ConnectionSettings(namespace=config.settings.namespace, environ=environ)
 
 
+def prepare_client() -> None:
+    """Import the cluster's client while something else is waited for: most of the time of a first request."""
+    from .queues.kueue.api_connection import import_client
+
+    threading.Thread(target=import_client, daemon=True, name="import-client").start()
+
+
 def build_kueue_backend(
     config: ClusterConfig, data_dir: Path, *, environ: Mapping[str, str], clock: Callable[[], datetime]
 ) -> KueueBackend:
@@ -220,18 +233,16 @@ def open_repository(config: ClusterConfig, environ: Mapping[str, str], *, of: Re
 
 @contextmanager
 def opened_snapshots(
-    config: ClusterConfig, base: BaseReference, *, data_dir: Path, environ: Mapping[str, str]
-) -> Iterator[tuple[Registry, SignatureIndex, BaseImage]]:
-    """Where Snapshots of this user go, what was captured before, and the image below them, whose layers are there.
+    config: ClusterConfig, base: BaseReference, *, environ: Mapping[str, str]
+) -> Iterator[tuple[Registry, BaseImage]]:
+    """Where Snapshots of this user go, and the image below them, whose layers are there.
 
     Raises:
         BaseImageError, RegistryError, StorageError
     """
-    repository, below = config.repository, parse_reference(base.image)
-    name = f"{repository.host}/{repository.repository}"
+    below = parse_reference(base.image)
     with open_repository(config, environ) as store:
         with open_repository(config, environ, of=below) as source:
             image = read_base_image(source, below.target, name=base.image)
             copy_base(source, store, image)
-        with SignatureIndex(data_dir / "pushes" / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.db") as index:
-            yield store, index, image
+        yield store, image

@@ -13,7 +13,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,15 +21,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .configuring import default_data_dir, read_traits
 from .errors import InvalidSubmissionError, NotebookInvalidError
 from .locating import choose_notebook, choose_root, kernel_of
-from .snapshot.headstart import HeadStart, headstart_path, load_headstart, look_at
-from .snapshot.scout import Scout
+from .snapshot.headstart import headstart_path, sent_ahead
 
 if TYPE_CHECKING:
     from .capture_models import CaptureProgress, CaptureRequest, EnvironmentDescription, SnapshotSummary
     from .oci.base_image import BaseImage
     from .oci.port import BlobStore
-
-Seen = Mapping[str, Sequence[int] | None]
+    from .snapshot.scout import Scout
 
 DEFAULT_TAG = "latest"
 DEFAULT_LIMIT_BYTES = 2 * 1024**3
@@ -53,14 +51,10 @@ def run_snapshot_to(options: Namespace, *, environ: Mapping[str, str]) -> int:
     layout = options.reference if _is_directory(options.reference) else ""
     place = (kernel_name, str(notebook), str(root_dir), str(data_dir), options.capture_from, layout)
     memory = headstart_path(str(data_dir / "headstarts"), *place, environ=environ)
-    known = load_headstart(memory)
-    with ExitStack() as stack:
-        scout = stack.enter_context(Scout(known.walk)) if known is not None and known.walk is not None else None
-        environment, seen = _describe(kernel_name, known)
-        request = _build_request(options, traits, notebook, root_dir, data_dir, environment)
-        summary, sent_bytes = _capture(options, request, data_dir, scout, environ)
-    if seen is not None:
-        _remember(memory, request, summary, seen, known)
+    with sent_ahead(memory) as vanguard:
+        request = _build_request(options, traits, notebook, root_dir, data_dir, vanguard.describe(kernel_name))
+        summary, sent_bytes = _capture(options, request, data_dir, vanguard.scout, environ)
+    vanguard.remember(request, summary.work_root)
     _say(summary, options, sent_bytes)
     return 0
 
@@ -80,21 +74,6 @@ def _kernel_name(notebook: Path) -> str:
             f"'{notebook.name}' cannot be read as a notebook.", hint="Open it and save it again."
         )
     return kernel_of(content)
-
-
-def _describe(kernel_name: str, known: HeadStart | None) -> tuple[EnvironmentDescription, Seen | None]:
-    """The kernel's environment, and from what it was found out; None when that is still changing."""
-    from .capture_models import EnvironmentDescription
-    from .wire import WireError, from_json
-
-    if known is not None:
-        with suppress(WireError):
-            return from_json(EnvironmentDescription, known.environment), known.seen
-    from .snapshot.environment import ask_environment
-
-    asked_ns = time.time_ns()
-    environment, paths = ask_environment(kernel_name)
-    return environment, look_at(paths, asked_ns=asked_ns)
 
 
 def _build_request(
@@ -185,23 +164,6 @@ def _opened_store(
     settings = replace(RegistrySettings.of_user(environ, home=Path.home()), mount_from=neighbours)
     with connect(parsed, settings) as registry:
         yield registry, f"{parsed.host}/{parsed.repository}", parsed.target
-
-
-def _remember(
-    memory: str, request: CaptureRequest, summary: SnapshotSummary, seen: Seen, known: HeadStart | None
-) -> None:
-    """Give the next run a head start."""
-    from .errors import StorageError
-    from .snapshot.roots import resolve_roots
-    from .wire import to_json
-    from .words import CaptureFrom
-
-    is_root = summary.work_root == os.path.realpath(request.root_dir)
-    roots = resolve_roots(request, CaptureFrom.ROOT if is_root else CaptureFrom.FOLDER)
-    learned = HeadStart(to_json(request.environment), seen, roots.environment_walk)
-    if learned != known:
-        with suppress(StorageError):  # the next run takes a little longer, no more
-            learned.save(memory)
 
 
 class _Progress:

@@ -1,4 +1,4 @@
-"""docs/performance.md from the figures of the benchmarks: jobs beside jupyter-scheduler, and snapshots.
+"""docs/performance.md from the figures of the benchmarks: jobs beside jupyter-scheduler, jobs on a cluster, snapshots.
 
 A part whose figures are not there is left out.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cluster_performance
 import snapshot_performance
 from tables import machine_words, ms, table, verdict
 
@@ -119,11 +120,12 @@ def jobs_part(figures: dict[str, Any]) -> str:
 
 
 INTRODUCTION = (
-    "This page is written from the figures that `make bench` leaves beside it ({files}); do not edit it. "
-    "Limits were set before anything was measured."
+    "This page is written from the figures that `make bench` and `make bench-cluster` leave beside it ({files}); "
+    "do not edit it. Limits were set before anything was measured."
 )
 PARTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "performance.json": jobs_part,
+    "cluster-performance.json": cluster_performance.cluster_part,
     "snapshot-performance.json": snapshot_performance.rivals_part,
     "snapshot-scale.json": snapshot_performance.scale_part,
 }

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -123,6 +125,33 @@ def tls_context(
     """
     import ssl
 
+    added = [Path(environ["SSL_CERT_FILE"])] if environ.get("SSL_CERT_FILE") else []
+    if ca_file is not None:
+        added.append(ca_file)
+    own_certificates: list[Path] = []
+    for directory in certificate_directories:
+        own = directory / f"{origin.host}:{origin.port}"
+        own = own if own.is_dir() else directory / origin.address
+        added.extend(sorted(own.glob("*.crt")))
+        own_certificates.extend(sorted(own.glob("*.cert")))
+    paths = ssl.get_default_verify_paths()
+    keys = (path.with_suffix(".key") for path in own_certificates)
+    places: tuple[str | Path, ...] = (
+        paths.cafile or "",
+        paths.capath or "",
+        *_SYSTEM_BUNDLES,
+        *added,
+        *own_certificates,
+        *keys,
+    )
+    return _make_context(tuple(added), tuple(own_certificates), tuple(_stamp(Path(place)) for place in places))
+
+
+@lru_cache(maxsize=16)
+def _make_context(added: Sequence[Path], own_certificates: Sequence[Path], _stamps: object) -> ssl.SSLContext:
+    """One for all with the same certificates: reading the system's takes 20 ms, and a capture reaches four origins."""
+    import ssl
+
     context = ssl.create_default_context()
     found = ssl.get_default_verify_paths()
     if not found.cafile and not found.capath:
@@ -130,18 +159,19 @@ def tls_context(
             if Path(bundle).is_file():
                 _load(context, Path(bundle))
                 break
-    added = [Path(environ["SSL_CERT_FILE"])] if environ.get("SSL_CERT_FILE") else []
-    if ca_file is not None:
-        added.append(ca_file)
-    for directory in certificate_directories:
-        own = directory / f"{origin.host}:{origin.port}"
-        own = own if own.is_dir() else directory / origin.address
-        added.extend(sorted(own.glob("*.crt")))
-        for certificate in sorted(own.glob("*.cert")):
-            _load_client_certificate(context, certificate)
+    for certificate in own_certificates:
+        _load_client_certificate(context, certificate)
     for path in added:
         _load(context, path)
     return context
+
+
+def _stamp(path: Path) -> object:
+    """Another one once what lies there is another."""
+    with suppress(OSError):
+        found = path.stat()
+        return path, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
+    return path
 
 
 def _load(context: ssl.SSLContext, path: Path) -> None:

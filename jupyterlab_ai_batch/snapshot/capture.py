@@ -104,20 +104,28 @@ class _Attempt:
         self.reporter.begin("plan")
         roots, tree = choose_work_tree(self.request, on_tick=self.reporter.tick)
         _check_tree(self.request, roots, tree)
-        trees = CapturedTrees(roots, *split_reserved_names(tree.entries), self.reporter.tick, self.scout)
+        trees = CapturedTrees(
+            roots,
+            *split_reserved_names(tree.entries),
+            self.reporter.tick,
+            self.scout,
+            base=self.base,
+            started_at=self.request.environment.container_started_at,
+        )
         if self.scout is not None:
             self._greet_store(roots)
         made = self._find_unchanged(trees) or self._make(trees, began)
+        environment = made.session.environment
         self.reporter.begin("finish")
-        image = SnapshotImage(content=_content(self.request, roots, base=made.base), layers=made.layers)
+        image = SnapshotImage(content=_content(self.request, roots, base=made.session.base), layers=made.layers)
         digest = _write_manifest(self.store, compose(image, base=self.base, program=program), tag)
         return SnapshotSummary(
             digest=digest,
             captured_from=began,
             captured_until=self.clock(),
-            bytes=made.environment.bytes + made.work.bytes,
+            bytes=environment.bytes + made.work.bytes,
             new_bytes=made.new_bytes,
-            files=made.environment.files + made.work.files,
+            files=environment.files + made.work.files,
             work_root=roots.work_root,
             warnings=(
                 *roots.warnings,
@@ -142,10 +150,10 @@ class _Attempt:
 
     def _find_unchanged(self, trees: CapturedTrees) -> Made | None:
         """The layers of the last capture, where both trees are as they were."""
-        if self.base is not None or (work := find_unchanged_work(trees, self.index, self.gone)) is None:
+        if (work := find_unchanged_work(trees, self.index, self.gone)) is None:
             return None
-        environment = find_unchanged_environment(trees, self.index, self.gone)
-        return Made(environment=environment, work=work) if environment is not None else None
+        session = find_unchanged_environment(trees, self.index, self.gone)
+        return Made(session=session, work=work) if session is not None else None
 
     def _make(self, trees: CapturedTrees, began: datetime) -> Made:
         from .making import make_layers  # it takes longer to import than an unchanged tree to compare
@@ -160,8 +168,6 @@ class _Attempt:
             gone=self.gone,
             accept={trees.roots.notebook: is_notebook},
             on_unstable=self.on_unstable,
-            base=self.base,
-            container_started_at=self.request.environment.container_started_at,
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..oci.base_image import BaseImage
 from ..oci.manifest import Layer, LayerRole
+from .container import Container
 
 BASE_PREFIX = "base-"
 
@@ -42,6 +43,33 @@ class CapturedEnvironment:
             "files": self.files,
             "bytes": self.bytes,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturedSession:
+    """What a capture of an environment gave, with what it needs of a base image.
+
+    Attributes:
+        hidden: Layers that hide what the base has and the environment has not.
+        base: Digest of the base image, where files of the environment are left to it.
+    """
+
+    environment: CapturedEnvironment
+    hidden: tuple[Layer, ...] = ()
+    base: str | None = None
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], gone: Collection[str]) -> CapturedSession | None:
+        """What the index kept; None when there is nothing, or the store has lost a layer."""
+        environment = CapturedEnvironment.from_state(state, gone)
+        hidden = decode_layers(state.get("hidden", ()))
+        if environment is None or not may_exist(hidden, gone):
+            return None
+        return cls(environment=environment, hidden=hidden, base=state.get("base"))
+
+    def to_state(self) -> dict[str, Any]:
+        hidden = [encode_layer(layer) for layer in self.hidden]
+        return {**self.environment.to_state(), "hidden": hidden, "base": self.base}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +106,11 @@ class CapturedWork:
 def environment_key(roots: Iterable[str], base: BaseImage | None = None) -> str:
     """The name of an environment in the signature index; on a base image it is what differs from that."""
     return "\n".join(("environment", *roots, *((base.digest,) if base is not None else ())))
+
+
+def session_key(walked: Iterable[str], base: BaseImage, container: Container) -> str:
+    """The name of an environment on a base image as a whole, files of the image included, in one container."""
+    return "\n".join(("session", *walked, base.digest, *map(str, container)))
 
 
 def work_key(work_root: str) -> str:

@@ -29,6 +29,11 @@ from .summary import split_reserved_names
 from .work_layers import capture_work, wants_new_base
 
 
+def is_due(index: SignatureIndex, work_root: str) -> bool:
+    """Whether a new base of a work tree would be worth it; asks the index only."""
+    return wants_new_base(index.load_seal(work_key(work_root)).state)
+
+
 def compact(
     request: CaptureRequest,
     work_root: str,
@@ -44,7 +49,7 @@ def compact(
     Raises:
         SnapshotError and its kinds, StorageError: nothing has changed then.
     """
-    if not wants_new_base(index.load_seal(work_key(work_root)).state):
+    if not is_due(index, work_root):
         return False
     try:
         return _compact(request, work_root, store, index, clock, gone=())

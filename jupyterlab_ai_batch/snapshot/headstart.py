@@ -11,12 +11,18 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .scout import Walk
+from .scout import Scout, Walk
+
+if TYPE_CHECKING:
+    from ..capture_models import CaptureRequest, EnvironmentDescription
+
+Seen = Mapping[str, Sequence[int] | None]
 
 _VERSION = 1
 _MAX_BYTES = 4 << 20
@@ -55,6 +61,67 @@ class HeadStart(NamedTuple):
             kept = sorted(os.scandir(directory), key=lambda entry: entry.stat().st_mtime_ns)
             for entry in kept[:-_MAX_FILES]:
                 os.unlink(entry.path)
+
+
+class Vanguard:
+    """A capture's use of a head start: what is known, and the scout that is out because of it.
+
+    Attributes:
+        scout: None where the last capture did not say where to look.
+    """
+
+    def __init__(self, memory: str, known: HeadStart | None, scout: Scout | None) -> None:
+        self.scout = scout
+        self._memory = memory
+        self._known = known
+        self._environment: EnvironmentDescription | None = None
+        self._seen: Seen | None = None
+
+    def describe(self, kernel_name: str) -> EnvironmentDescription:
+        """As ``describe_environment``.
+
+        Raises:
+            KernelUnknownError
+        """
+        from ..capture_models import EnvironmentDescription
+        from ..wire import WireError, from_json
+
+        if self._known is not None:
+            with suppress(WireError):
+                self._environment = from_json(EnvironmentDescription, self._known.environment)
+                self._seen = self._known.seen
+                return self._environment
+        from .environment import ask_environment
+
+        asked_ns = time.time_ns()
+        self._environment, paths = ask_environment(kernel_name)
+        self._seen = look_at(paths, asked_ns=asked_ns)
+        return self._environment
+
+    def remember(self, request: CaptureRequest, work_root: str) -> None:
+        """Give the next capture a head start; nothing while what was asked is still changing."""
+        from ..errors import StorageError
+        from ..wire import to_json
+        from ..words import CaptureFrom
+        from .roots import resolve_roots
+
+        if self._seen is None:
+            return
+        is_root = work_root == os.path.realpath(request.root_dir)
+        roots = resolve_roots(request, CaptureFrom.ROOT if is_root else CaptureFrom.FOLDER)
+        learned = HeadStart(to_json(self._environment), self._seen, roots.environment_walk)
+        if learned != self._known:
+            with suppress(StorageError):  # the next one takes a little longer, no more
+                learned.save(self._memory)
+
+
+@contextmanager
+def sent_ahead(memory: str) -> Iterator[Vanguard]:
+    """Begin with what the file ``memory`` tells; to be called by a process that has one thread only."""
+    known = load_headstart(memory)
+    with ExitStack() as stack:
+        scout = stack.enter_context(Scout(known.walk)) if known is not None and known.walk is not None else None
+        yield Vanguard(memory, known, scout)
 
 
 def headstart_path(directory: str, *parts: str, environ: Mapping[str, str]) -> str:

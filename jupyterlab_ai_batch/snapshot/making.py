@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Collection, Mapping
-from datetime import datetime
 from typing import Literal
 
 from ..errors import FileUnstableError, NotebookInvalidError
@@ -14,7 +13,7 @@ from ..oci.manifest import Layer, LayerRole
 from ..oci.port import BlobStore
 from ..oci.work_index import WORK_INDEX_PATH, WorkIndexEntry, write_work_index
 from .captured import (
-    CapturedEnvironment,
+    CapturedSession,
     CapturedWork,
     decode_layer,
     encode_layer,
@@ -25,10 +24,11 @@ from .captured import (
 from .environment_layers import capture_environment
 from .index import IndexedFile, SignatureIndex
 from .layers import Workbench, single_file_layer
+from .listing import seal_of
 from .press import Press
 from .progress import Reporter
 from .reading import FileReader
-from .rootfs import Changes, changes_since, removed_layers
+from .rootfs import changes_since, removed_layers
 from .trees import CapturedTrees, Made, find_unchanged_environment
 from .work_layers import WorkLayers, capture_work
 
@@ -48,8 +48,6 @@ def make_layers(
     gone: Collection[str],
     accept: Mapping[str, Callable[[bytes], bool]],
     on_unstable: OnUnstable,
-    base: BaseImage | None,
-    container_started_at: datetime | None,
 ) -> Made:
     """Write what the store has not, and note in the index what was made of it.
 
@@ -61,43 +59,42 @@ def make_layers(
     with Press(store, on_wait=reporter.tick, on_bytes=reporter.wrote) as press:
         bench = Workbench(store, FileReader(now_ns=now_ns), reporter, press, started_ns=started_ns, gone=gone)
         work = _make_work(bench, index, trees, accept) if trees.scout is not None else None
-        environment, changes = _make_environment(bench, index, trees, base, container_started_at)
+        session = _make_environment(bench, index, trees)
         work = work or _make_work(bench, index, trees, accept)
         _check_unstable(bench, on_unstable)
-        hidden = removed_layers(bench, changes.removed)
-    return Made(
-        environment=environment,
-        work=work,
-        hidden=hidden,
-        base=base.digest if base is not None and changes.is_delta else None,
-        new_bytes=bench.new_bytes,
-        warnings=tuple(bench.warnings),
-    )
+    return Made(session=session, work=work, new_bytes=bench.new_bytes, warnings=tuple(bench.warnings))
 
 
-def _make_environment(
-    bench: Workbench,
-    index: SignatureIndex,
-    trees: CapturedTrees,
-    base: BaseImage | None,
-    container_started_at: datetime | None,
-) -> tuple[CapturedEnvironment, Changes]:
+def _make_environment(bench: Workbench, index: SignatureIndex, trees: CapturedTrees) -> CapturedSession:
     bench.reporter.begin("environment")
-    key = environment_key(trees.roots.environment_roots, base)
-    if base is None:
-        unchanged = find_unchanged_environment(trees, index, bench.gone)
-        made = unchanged or capture_environment(bench, index, key, trees.environment, roots=trees.roots)
-        return made, Changes(entries={})
+    if (unchanged := find_unchanged_environment(trees, index, bench.gone)) is not None:
+        return unchanged
+    if trees.base is not None:
+        return _make_session(bench, index, trees, trees.base)
+    made = capture_environment(bench, index, trees.environment_key, trees.environment, roots=trees.roots)
+    return CapturedSession(environment=made)
+
+
+def _make_session(bench: Workbench, index: SignatureIndex, trees: CapturedTrees, base: BaseImage) -> CapturedSession:
+    """What the environment has besides its image; sealed as a whole where that was proven."""
     changes = changes_since(
         base,
         trees.environment,
         roots=trees.roots,
-        started_at=container_started_at,
+        container=trees.container,
         store=bench.store,
         index=index,
         on_tick=bench.reporter.tick,
     )
-    return capture_environment(bench, index, key, changes.entries, roots=trees.roots), changes
+    key = environment_key(trees.roots.environment_roots, base)
+    made = CapturedSession(
+        environment=capture_environment(bench, index, key, changes.entries, roots=trees.roots),
+        hidden=removed_layers(bench, changes.removed),
+        base=base.digest if changes.is_delta else None,
+    )
+    if index.load_seal(key).seal == seal_of(changes.entries):
+        index.save_tree(trees.environment_key, {}, made.to_state(), seal=seal_of(trees.environment))
+    return made
 
 
 def _make_work(

@@ -13,6 +13,7 @@ from ..errors import FileUnreadableError, SnapshotError
 from ..oci.base_image import BaseImage
 from ..oci.port import BlobStore
 from .captured import environment_key, work_key
+from .container import Container
 from .index import IndexedFile, SignatureIndex
 from .layers import Comparison, compare
 from .plan_environment import plan_layers
@@ -54,8 +55,8 @@ def plan_snapshot(
     work = _Part(entries, index.load_tree(work_key(roots.work_root)).files)
     found: Mapping[str, os.stat_result] = walk_environment(roots)
     if base is not None:
-        started_at = request.environment.container_started_at
-        found = changes_since(base, found, roots=roots, started_at=started_at, store=store, index=index).entries
+        container = Container.observe(request.environment.container_started_at)
+        found = changes_since(base, found, roots=roots, container=container, store=store, index=index).entries
     environment = _Part(found, index.load_tree(environment_key(roots.environment_roots, base)).files)
     look = _Look(work, roots, FileReader(now_ns=lambda: int(clock().timestamp() * 10**9)))
     findings = look.find_secrets()

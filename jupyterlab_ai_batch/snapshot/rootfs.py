@@ -10,25 +10,20 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from functools import partial
-from pathlib import Path
 
 from ..oci.base_image import BaseImage
 from ..oci.manifest import Layer, LayerRole
 from ..oci.port import BlobStore
 from .base_files import BaseFile, load_base_files
+from .container import Container
 from .index import SignatureIndex
 from .layers import Workbench
 from .roots import CaptureRoots, is_below
 from .tarstream import FILE, WHITEOUT, TarHeader, TarWriter
 
 _NS = 10**9
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_MICROSECOND = timedelta(microseconds=1)
-_START_TIME = 19  # field 22 of /proc/PID/stat, counted after the program's name, which may hold anything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,30 +41,12 @@ class Changes:
     is_delta: bool = False
 
 
-def container_start(*, dev: str = "/dev", proc: str = "/proc") -> int | None:
-    """When this container started, by its own clock, in nanoseconds since the epoch; None when nothing tells.
-
-    The runtime makes the link /dev/fd after the image is unpacked and before any program runs, on the same clock that
-    files get their times from. Process 1 is asked only where there is no such link: in a pod that shares its
-    processes it belongs to the pod, which is older than the image on this node.
-    """
-    with suppress(OSError):
-        return os.lstat(os.path.join(dev, "fd")).st_ctime_ns
-    try:
-        stat_line = Path(proc, "1/stat").read_text(errors="replace")
-        boot = next(line for line in Path(proc, "stat").read_text().splitlines() if line.startswith("btime "))
-        ticks = int(stat_line.rpartition(")")[2].split()[_START_TIME])
-        return (int(boot.split()[1]) - 1) * _NS + ticks * _NS // os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError, StopIteration):
-        return None
-
-
 def changes_since(
     base: BaseImage,
     entries: Mapping[str, os.stat_result],
     *,
     roots: CaptureRoots,
-    started_at: datetime | None,
+    container: Container,
     store: BlobStore,
     index: SignatureIndex,
     on_tick: Callable[[], None] = lambda: None,
@@ -78,7 +55,6 @@ def changes_since(
 
     Args:
         entries: From ``walk_environment``.
-        started_at: None lets the container tell.
         store: Has the base's layers.
 
     Raises:
@@ -89,8 +65,8 @@ def changes_since(
     return find_changes(
         entries,
         files,
-        started_ns=container_start() if started_at is None else (started_at - _EPOCH) // _MICROSECOND * 1000,
-        device=os.lstat("/").st_dev,
+        started_ns=container.started_ns,
+        device=container.device,
         apart=[*roots.never, *inside],
     )
 
@@ -108,8 +84,7 @@ def find_changes(
 
     Args:
         entries: By absolute path without its leading ``/``.
-        started_ns: From ``container_start``.
-        device: ``st_dev`` of the root filesystem; what lies on another is never the image's.
+        started_ns, device: See ``Container``; what lies on another is never the image's.
         apart: Absolute directories that were not walked; nothing is known to be gone from them.
         exists: Asked about an absolute path before it counts as removed: a walk passes over what it may not read.
     """

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from .listing import Sealer, list_by_directory
 
 _ANSWER_BYTES = 64
+_DESCRIPTORS = 1024
 
 
 class Walk(NamedTuple):
@@ -99,6 +100,9 @@ def _walk_and_exit(walk: Walk, answer: int) -> None:
     status = 1
     try:
         gc.disable()
+        # Locks of the process that sent it out are not held any longer than that lives.
+        os.closerange(3, answer)
+        os.closerange(answer + 1, _DESCRIPTORS)
         os.write(answer, walk.seal())
         status = 0
     finally:

@@ -5,7 +5,7 @@ import os
 import secrets
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,6 +86,11 @@ class Cluster:
             self._of(api_version, kind).delete(name=name, namespace=namespace, body=options)
         except NotFoundError:
             return
+
+    def watch(self, api_version: str, kind: str, *, namespace: str) -> Iterator[Object]:
+        """Each object that is there, and each as it is whenever it changes; ends when the API server ends it."""
+        for event in self._dynamic.watch(self._of(api_version, kind), namespace=namespace):
+            yield event["raw_object"]
 
     def read(self, path: str) -> Object:
         """GET of any path of the API server."""

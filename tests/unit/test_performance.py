@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "benchmarks")]
+import cluster_performance  # noqa: E402
 import performance  # noqa: E402
 import snapshot_performance  # noqa: E402
 import snapshot_trees  # noqa: E402
@@ -193,3 +194,41 @@ def test_memory_of_children_counts(tmp_path):
     run = measure([sys.executable, "-c", parent], env=os.environ, cwd=tmp_path)
     assert run.stdout == "done\n"
     assert run.peak_rss_bytes > 300_000_000
+
+
+def cluster_figures(*, click_s=1.0, start_s=3.0):
+    """Those of the cluster, with these medians."""
+
+    def spread(median_s, steps=()):
+        found = {"count": 12, "median_s": median_s, "min_s": 0.1, "max_s": 9.0}
+        return {**found, "steps": dict.fromkeys(steps, found)}
+
+    start = spread(start_s, cluster_performance.START_STEPS)
+    execute = spread(2.0, cluster_performance.EXECUTE_STEPS)
+    return {
+        "measured_at": "2026-01-01",
+        "load_before": 0.1,
+        "machine": MACHINE,
+        "versions": {"kubernetes": "1.36"},
+        "click": {"limit_s": 1.5, "ours": spread(click_s, cluster_performance.CLICK_STEPS)},
+        "start": {
+            "limit_s": 4.0,
+            "cpu_millicores": 1000,
+            "ours": start,
+            "apply": start,
+            "applied": spread(3.5),
+            "execute": execute,
+            "bare": spread(0.6),
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("figures_of_cluster", "missed"),
+    [(cluster_figures(), 0), (cluster_figures(click_s=1.51), 1), (cluster_figures(click_s=2.0, start_s=4.01), 2)],
+)
+def test_limits_of_the_cluster(figures_of_cluster, missed):
+    """Each is judged by the median."""
+    page = cluster_performance.cluster_part(figures_of_cluster)
+    assert page.count("**missed**") == missed
+    assert page.count(": met.") == 2 - missed

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tarfile
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from itertools import count
 from pathlib import Path
 
@@ -28,12 +28,14 @@ from jupyterlab_ai_batch.errors import BaseImageError, SnapshotCorruptError
 from jupyterlab_ai_batch.oci.base_image import BaseImage
 from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.oci.manifest import LAYER_MEDIA_TYPE, PLAIN_LAYER_MEDIA_TYPE, Layer, LayerRole
+from jupyterlab_ai_batch.snapshot import making
 from jupyterlab_ai_batch.snapshot.base_files import BaseFile, Header, apply_layer, load_base_files, read_headers
 from jupyterlab_ai_batch.snapshot.capture import capture
+from jupyterlab_ai_batch.snapshot.container import container_start
 from jupyterlab_ai_batch.snapshot.index import SignatureIndex
 from jupyterlab_ai_batch.snapshot.plan import plan_snapshot
 from jupyterlab_ai_batch.snapshot.restore import read_image
-from jupyterlab_ai_batch.snapshot.rootfs import container_start, find_changes, write_removed
+from jupyterlab_ai_batch.snapshot.rootfs import find_changes, write_removed
 from jupyterlab_ai_batch.snapshot.tarstream import TarWriter
 
 STARTED_NS = 2_000_000_000 * 10**9
@@ -482,6 +484,68 @@ def test_an_unchanged_session_needs_no_environment_layer(tmp_path):
         image = read_image(session.store, "composed")
         assert image.with_role(LayerRole.ENVIRONMENT) == ()
         assert image.with_role(LayerRole.BASE) == base.layers
+
+
+def test_an_unchanged_session_is_not_compared_again(tmp_path, monkeypatch):
+    """Its seal is enough."""
+    session = Session(tmp_path)
+    base = session.start()
+    first = session.capture_on(base)
+    monkeypatch.setattr(making, "changes_since", lambda *_, **__: pytest.fail("compared"))
+    second = session.capture_on(base)
+    assert (first.digest, first.files) == (second.digest, second.files)
+
+
+def _edit(session: Session) -> None:
+    (session.prefix / "lib/python3.11/site-packages/pack/tool.py").write_text("def use():\n    return 'longer'\n")
+
+
+def _remove(session: Session) -> None:
+    shutil.rmtree(session.prefix / "lib/python3.11/site-packages/pack-1.0.dist-info")
+
+
+def _add(session: Session) -> None:
+    (session.prefix / "bin/more").write_text("#!/bin/sh\n")
+
+
+@pytest.mark.parametrize("change", [_edit, _remove, _add])
+def test_a_change_after_a_sealed_capture_is_seen(tmp_path, change):
+    """Whatever the seal was made of."""
+    session = Session(tmp_path)
+    base = session.start()
+    for _ in range(2):
+        session.capture_on(base)
+    change(session)
+    session.capture_on(base)
+    live = walk(session.prefix)
+    expected = {f"{session.prefix}/{path}".lstrip("/"): entry_of(status)[:2] for path, status in live.items() if path}
+    assert session.tree() == expected
+
+
+def test_a_seal_holds_for_one_container(tmp_path):
+    """Another one may have started later: what is older than it was not there when the seal was made."""
+    session = Session(tmp_path)
+    base = session.start()
+    session.capture_on(base)
+    session.started_at = datetime.fromtimestamp(0, timezone.utc)
+    session.capture_on(base)
+    image = read_image(session.store, "composed")
+    assert image.content.base is None
+    assert image.with_role(LayerRole.ENVIRONMENT)
+
+
+def test_a_removal_that_the_store_has_lost_is_written_again(tmp_path):
+    """Garbage collection takes what no manifest names, whatever the seal says."""
+    session = Session(tmp_path)
+    base = session.start()
+    _remove(session)
+    session.capture_on(base)
+    (hidden,) = read_image(session.store, "composed").with_role(LayerRole.ENVIRONMENT)
+    session.store.delete_tag("composed")
+    (session.store.path / "blobs" / hidden.digest.replace(":", "/")).unlink()
+    session.capture_on(base)
+    assert read_image(session.store, "composed").with_role(LayerRole.ENVIRONMENT) == (hidden,)
+    assert session.store.has_blob(hidden.digest)
 
 
 IN_OVERLAY = """

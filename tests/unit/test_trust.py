@@ -1,9 +1,10 @@
-"""Whom a request goes to: origins, and which of them are reached through a proxy."""
+"""Whom a request goes to: origins, which of them are reached through a proxy, and whose certificates are believed."""
 
 import pytest
 
 from jupyterlab_ai_batch.errors import RegistryError
-from jupyterlab_ai_batch.oci.trust import Origin, find_proxy
+from jupyterlab_ai_batch.oci.trust import Origin, find_proxy, tls_context
+from tests.registries import Authority
 
 PROXY = "http://proxy.example.org:3128"
 
@@ -71,3 +72,25 @@ def test_loopback_is_this_machine(host, loopback):
 def test_the_environment_names_the_proxy(environ, url, expected):
     """Small letters first; no_proxy takes domains, addresses, networks and ports."""
     assert find_proxy(Origin.of(url), environ) == expected
+
+
+def believed(ca_file, *, host="https://registry.example.org"):
+    return tls_context(Origin.of(host), environ={}, ca_file=ca_file, certificate_directories=())
+
+
+def test_the_same_certificates_are_read_once_for_all_origins(tmp_path):
+    authority = Authority(tmp_path).certificate
+    assert believed(authority) is believed(authority, host="https://tokens.example.org")
+    assert believed(authority) is not believed(None)
+
+
+def test_an_authority_that_is_replaced_is_believed_at_once(tmp_path):
+    """As a mounted ConfigMap is, while the server runs."""
+    mounted = tmp_path / "ca.crt"
+    numbers = []
+    for name in ("first", "second"):
+        new = Authority(tmp_path / name).certificate
+        new.replace(mounted)
+        numbers.append({found["serialNumber"] for found in believed(mounted).get_ca_certs()})
+    assert numbers[0] - numbers[1]
+    assert numbers[1] - numbers[0]

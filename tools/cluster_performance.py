@@ -1,0 +1,91 @@
+"""The part of docs/performance.md on jobs in a cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tables import machine_words, table, verdict
+
+CLICK_STEPS = {
+    "answered": "the request is answered",
+    "capturing": "the capture has begun: a process of its own, at work",
+    "captured": "the snapshot is complete in the registry",
+    "job": "the Job exists: the queue was looked at and the pod tried before",
+    "workload": "Kueue has made its Workload",
+}
+START_STEPS = {
+    "unsuspended": "Kueue starts the Job",
+    "pod": "the pod exists",
+    "scheduled": "it has its node",
+    "container": "its container runs: volumes, network, image",
+    "kernel": "the runner has started the kernel",
+    "cell": "the first cell runs: the kernel has started, the notebook is read",
+}
+EXECUTE_STEPS = {
+    "container": "its container runs",
+    "kernel": "`jupyter execute` has started the kernel",
+    "cell": "the first cell runs",
+}
+
+
+def cluster_part(figures: dict[str, Any]) -> str:
+    return "\n\n".join(
+        [
+            "## Jobs on a cluster",
+            conditions(figures),
+            click_section(figures["click"]),
+            start_section(figures["start"]),
+        ]
+    )
+
+
+def conditions(figures: dict[str, Any]) -> str:
+    count, millicores = figures["click"]["ours"]["count"], figures["start"]["cpu_millicores"]
+    return (
+        "Measured by `make bench-cluster` (`benchmarks/cluster.py`) on the [testbed](testbed.md): Kubernetes, Kueue "
+        "and a registry with TLS and tokens, on one machine. A session in a pod of the users' image submits a notebook "
+        f"that was edited since, while its environment was not; {count} rounds in which all take turns, after one that "
+        f"does not count. Pods that run the notebook have {millicores / 1000:g} CPU. Objects of the cluster count from "
+        "when a watch shows them; the first cell says itself when it began.\n\n"
+        f"{machine_words(figures)} Load average before: {figures['load_before']:.1f}."
+    )
+
+
+def click_section(figures: dict[str, Any]) -> str:
+    ours, limit = figures["ours"], figures["limit_s"]
+    return (
+        "### From the click to the Workload\n\n"
+        f"{step_table(ours, CLICK_STEPS)}\n\n"
+        f"Target: at most {limit:.1f} s in the median: {verdict(met=ours['median_s'] <= limit)}."
+    )
+
+
+def start_section(figures: dict[str, Any]) -> str:
+    ours, limit = figures["ours"], figures["limit_s"]
+    sides = {
+        "submitted in the session, from admission": ours,
+        "`kubectl apply` of its exported YAML, from admission": figures["apply"],
+        "the same, from the command": figures["applied"],
+        "`jupyter execute` in a pod of the same image, from the pod's creation": figures["execute"],
+        "a bare pod's first output, from its creation": figures["bare"],
+    }
+    rows = [[words, *spread(found)] for words, found in sides.items()]
+    return (
+        "### From admission to the first cell\n\n"
+        f"{table(['what', 'median', 'fastest', 'slowest'], rows)}\n\n"
+        f"Target: at most {limit:.1f} s in the median where a bare pod takes 1 s: "
+        f"{verdict(met=ours['median_s'] <= limit)}. A submitted job has a new image each time, of which the node lacks "
+        "what was edited; the YAML's image is there already, when it is applied.\n\n"
+        f"Where ours goes:\n\n{step_table(ours, START_STEPS)}\n\n"
+        f"And `jupyter execute`:\n\n{step_table(figures['execute'], EXECUTE_STEPS)}"
+    )
+
+
+def step_table(figures: dict[str, Any], words: dict[str, str]) -> str:
+    """Medians of the steps do not quite add up to the median of all."""
+    rows = [[text, *spread(figures["steps"][name])] for name, text in words.items()]
+    return table(["until", "median", "fastest", "slowest"], [*rows, ["**all**", *spread(figures)]])
+
+
+def spread(figures: dict[str, Any]) -> list[str]:
+    return [f"{figures[name]:.2f} s" for name in ("median_s", "min_s", "max_s")]
