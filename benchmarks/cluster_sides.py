@@ -73,7 +73,13 @@ def apply(namespace: Namespace, chronicle: Chronicle, manifest: str) -> Points:
 
 
 def _notebook(source: str) -> dict[str, object]:
-    cell = {"cell_type": "code", "source": source, "metadata": {}, "outputs": [], "execution_count": None}
+    cell: dict[str, object] = {
+        "cell_type": "code",
+        "source": source,
+        "metadata": {},
+        "outputs": [],
+        "execution_count": None,
+    }
     return {"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": [cell]}
 
 
