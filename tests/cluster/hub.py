@@ -70,7 +70,7 @@ def prepare_namespace(namespace: Namespace, *, settings: Mapping[str, Any], auth
         namespace.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
 
 
-def session_pod(*, environ: Mapping[str, str]) -> dict[str, Any]:
+def session_pod(*, environ: Mapping[str, str], arguments: Sequence[str] = ()) -> dict[str, Any]:
     """As KubeSpawner makes it of docs/cluster.md."""
     own = [
         {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
@@ -80,7 +80,7 @@ def session_pod(*, environ: Mapping[str, str]) -> dict[str, Any]:
     container = {
         "name": "notebook",
         "image": IMAGE,
-        "args": ["jupyter", "lab", "--ip=0.0.0.0", f"--port={PORT}", f"--IdentityProvider.token={TOKEN}"],
+        "args": ["jupyter", "lab", "--ip=0.0.0.0", f"--port={PORT}", f"--IdentityProvider.token={TOKEN}", *arguments],
         "workingDir": HOME,
         "env": [*own, *({"name": name, "value": value} for name, value in environ.items())],
         "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}},
@@ -183,11 +183,12 @@ def start_session(
     authority: str,
     settings: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
+    arguments: Sequence[str] = (),
 ) -> Session:
-    """A session whose server answers."""
+    """A session whose server answers; ``arguments`` are JupyterLab's."""
     login = cluster.get("v1", "Secret", SECRET, namespace="alice")["data"]
     prepare_namespace(namespace, settings={**SETTINGS, **(settings or {})}, authority=authority, login=login)
-    namespace.create(session_pod(environ=environ or {}))
+    namespace.create(session_pod(environ=environ or {}, arguments=arguments))
     session = Session(namespace, namespace.wait_for_phase(SESSION, "Running")["status"]["podIP"])
     wait_for("the server answers", lambda: _answers(session))
     return session
