@@ -41,7 +41,7 @@ def session(testbed: Testbed, cluster: Cluster, kueue: Kueue, make_namespace: Ca
         cluster,
         namespace,
         authority=(testbed.directory / "certificates" / "ca.crt").read_text(),
-        settings={"queues": ["batch", "interactive"], "profiles": [{**PROFILE, "cpu_millicores": 1000}]},
+        settings={"queues": ["batch", "interactive"], "profiles": [{**PROFILE, "cpu_millicores": 500}]},
         arguments=["--LabApp.expose_app_in_browser=True", f"--LabServerApp.extra_labextensions_path={GALATA}"],
     )
 

@@ -28,7 +28,57 @@ test('says where jobs run before anything is submitted', async ({
   await expect(panel.getByText(PLACE.panel)).toBeVisible();
   await expectAccessible(page, PANEL);
   const dialog = await openDialog(page);
-  await expect(dialog.getByText(PLACE.dialog)).toBeAttached();
+  await expect(dialog).toContainText(`Runs on${PLACE.dialog}`);
+});
+
+test('says since when the queue does not answer, and still where jobs run', async ({
+  page
+}) => {
+  const panel = await openPanel(page);
+  await expect(panel.getByText(PLACE.panel)).toBeVisible();
+  await page.route(/\/ai-batch\/v1\/queues/, route =>
+    route.fulfill({
+      status: 502,
+      json: {
+        message: 'The queue does not answer.',
+        error: {
+          code: 'queue_unreachable',
+          hint: null,
+          details: {},
+          retryable: true
+        }
+      }
+    })
+  );
+  await panel.getByRole('button', { name: 'Refresh the list' }).click();
+  await expect(panel.getByText(/^As of \d/)).toBeVisible();
+  await expect(panel).toContainText('The queue does not answer.');
+  await expect(panel.getByText(PLACE.panel)).toBeVisible();
+});
+
+test('fits a narrow sidebar with long names of queues', async ({ page }) => {
+  const name = 'research-group-of-high-energy-physics-';
+  await page.route(/\/ai-batch\/v1\/queues/, async route => {
+    const answer = await route.fetch();
+    const [queue] = ((await answer.json()) as { queues: object[] }).queues;
+    const queues = ['day', 'night'].map(end => ({
+      ...queue,
+      backend: 'kueue',
+      name: `${name.repeat(3)}${end}`,
+      waiting: 12
+    }));
+    await route.fulfill({ json: { queues } });
+  });
+  await page.reload();
+  const panel = await openPanel(page);
+  await expect(panel.getByText(/^research.*night$/)).toBeVisible();
+  // Nothing is cut off either: the ends of the names tell them apart.
+  const hidden = await panel
+    .locator('.jp-AiBatch-view, .jp-AiBatch-place, .jp-AiBatch-queueName')
+    .evaluateAll(parts =>
+      parts.map(part => part.scrollWidth - part.clientWidth)
+    );
+  expect(Math.max(...hidden)).toBeLessThanOrEqual(0);
 });
 
 test('offers the YAML of a job that a cluster runs, and of no other', async ({

@@ -21,7 +21,7 @@ const LOCAL: IPlace = {
 /** As tests/cluster/test_browser.py configures its session. */
 const CLUSTER: IPlace = {
   panel:
-    'Jobs run in the cluster, in queue batch of the shared pool unless you choose another.',
+    'Jobs run in the cluster, by default in queue batch.',
   dialog: 'the cluster, queue batch',
   details: 'the cluster',
   hasManifest: true
