@@ -23,7 +23,7 @@ test.skip(
 test.afterEach(({ request }) => cancelActive(request));
 
 test('two slices, three jobs', async ({ page }) => {
-  await page.setViewportSize({ width: 1200, height: 420 });
+  await page.setViewportSize({ width: 1200, height: 440 });
   const panel = await openPanel(page);
   for (const name of ['fit-jets', 'train-digits', 'sweep']) {
     await openNotebook(page, '', `${name}.ipynb`, LONG);
