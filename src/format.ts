@@ -434,7 +434,7 @@ export function formatPlaces(
     case 'kueue':
       return trans._n(
         'Jobs run in the cluster, in queue %2 of the shared pool.',
-        'Jobs run in the cluster, in queue %2 of the shared pool unless you choose another.',
+        'Jobs run in the cluster, by default in queue %2.',
         queues.length,
         first.name
       );

@@ -44,7 +44,7 @@ describe('format', () => {
     [
       'the first of several queues',
       [makeQueue('batch', 'kueue'), makeQueue('night', 'kueue')],
-      'Jobs run in the cluster, in queue batch of the shared pool unless you choose another.'
+      'Jobs run in the cluster, by default in queue batch.'
     ],
     ['another', [makeQueue('gpu', 'Leonardo')], 'Jobs run on Leonardo.']
   ])('where jobs run: %s', (_, queues, words) => {

@@ -76,7 +76,7 @@ def copy_login(cluster: Cluster, namespace: Namespace) -> None:
     namespace.create({"apiVersion": "v1", "kind": "Secret", **body})
 
 
-def session_pod(*, environ: Mapping[str, str]) -> dict[str, Any]:
+def session_pod(*, environ: Mapping[str, str], arguments: Sequence[str] = ()) -> dict[str, Any]:
     """As KubeSpawner makes it of docs/cluster.md."""
     own = [
         {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
@@ -86,7 +86,7 @@ def session_pod(*, environ: Mapping[str, str]) -> dict[str, Any]:
     container = {
         "name": "notebook",
         "image": IMAGE,
-        "args": ["jupyter", "lab", "--ip=0.0.0.0", f"--port={PORT}", f"--IdentityProvider.token={TOKEN}"],
+        "args": ["jupyter", "lab", "--ip=0.0.0.0", f"--port={PORT}", f"--IdentityProvider.token={TOKEN}", *arguments],
         "workingDir": HOME,
         "env": [*own, *({"name": name, "value": value} for name, value in environ.items())],
         "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}},
@@ -189,11 +189,12 @@ def start_session(
     authority: str,
     settings: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
+    arguments: Sequence[str] = (),
 ) -> Session:
-    """A session whose server answers."""
+    """A session whose server answers; ``arguments`` are JupyterLab's."""
     copy_login(cluster, namespace)
-    prepare_namespace(namespace, settings=settings or SETTINGS, authority=authority)
-    namespace.create(session_pod(environ=environ or {}))
+    prepare_namespace(namespace, settings={**SETTINGS, **(settings or {})}, authority=authority)
+    namespace.create(session_pod(environ=environ or {}, arguments=arguments))
     session = Session(namespace, namespace.wait_for_phase(SESSION, "Running")["status"]["podIP"])
     wait_for("the server answers", lambda: _answers(session))
     return session

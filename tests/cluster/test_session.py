@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .hub import PROFILE, REPOSITORY, SECRET, SETTINGS, Session, copy_login, start_session
+from .hub import PROFILE, REPOSITORY, SECRET, Session, copy_login, start_session
 from .objects import QUEUE_LABEL, pod, pod_spec
 from .queues import GPU, SLEEP, Kueue
 from .reach import Cluster, Namespace, Testbed, wait_for
@@ -51,7 +51,7 @@ def start(testbed: Testbed, cluster: Cluster, kueue: Kueue, make_namespace: Call
         wait_for("the image is in the registry", lambda: testbed.component("user-image")["state"] == "ready")
         namespace = make_namespace("user", **{"pod-security.kubernetes.io__enforce": "restricted"})
         kueue.make_pool(slices=slices, fair=False).admit(namespace)
-        chosen = {**SETTINGS, "profiles": [PROFILE, *(profiles or [])], **settings}
+        chosen = {"profiles": [PROFILE, *(profiles or [])], **settings}
         return start_session(cluster, namespace, authority=testbed.authority, settings=chosen, environ=ENVIRON)
 
     return start
