@@ -13,7 +13,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-import nbformat
 import yaml
 
 from cluster_watch import Chronicle
@@ -73,11 +72,21 @@ def apply(namespace: Namespace, chronicle: Chronicle, manifest: str) -> Points:
     return points
 
 
+def _notebook(source: str) -> dict[str, object]:
+    cell: dict[str, object] = {
+        "cell_type": "code",
+        "source": source,
+        "metadata": {},
+        "outputs": [],
+        "execution_count": None,
+    }
+    return {"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": [cell]}
+
+
 def execute(namespace: Namespace, secret: str) -> Points:
     """``jupyter execute`` in a pod of the users' image, with the resources of a job."""
     name = unique("execute")
-    probe = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(PROBE)])
-    config = {"metadata": {"name": name}, "data": {"probe.ipynb": nbformat.writes(probe)}}
+    config = {"metadata": {"name": name}, "data": {"probe.ipynb": json.dumps(_notebook(PROBE))}}
     namespace.create({"apiVersion": "v1", "kind": "ConfigMap", **config})
     amounts = {"cpu": f"{PROFILE['cpu_millicores']}m", "memory": str(PROFILE["memory_bytes"])}
     spec = pod_spec(IMAGE, EXECUTE, imagePullSecrets=[{"name": secret}])
@@ -119,7 +128,7 @@ def points_in(log: str) -> Points:
 
 
 def outputs_of(notebook: str) -> list[str]:
-    return [output["text"] for cell in nbformat.reads(notebook, 4).cells for output in cell.get("outputs", ())]
+    return ["".join(output["text"]) for cell in json.loads(notebook)["cells"] for output in cell.get("outputs", ())]
 
 
 def epoch(text: str) -> float:

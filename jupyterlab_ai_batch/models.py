@@ -188,11 +188,13 @@ class QueueReading:
     """One dated reading of a LocalQueue.
 
     Attributes:
+        backend: Name of the QueueBackend that it belongs to: where a Submission to it will run.
         slots: In all; None where that is not the user's to know (a shared pool). ``gpu_slots`` is 0 then.
         busy: Submissions that have a slot; ``waiting`` those that wait for one.
     """
 
     name: str
+    backend: str
     slots: int | None
     busy: int
     waiting: int

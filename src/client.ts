@@ -87,6 +87,14 @@ export class BatchClient {
   }
 
   /**
+   * The Submission as YAML for `kubectl apply`; refused where it runs on no cluster.
+   */
+  async manifest(id: string): Promise<string> {
+    const response = await this._request(submissionPath(id, 'manifest'), {});
+    return response.text();
+  }
+
+  /**
    * A piece of an Attempt's log; without `attempt`, of the latest.
    */
   log(id: string, query: BatchClient.ILogQuery = {}): Promise<wire.ILogChunk> {

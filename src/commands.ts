@@ -6,11 +6,13 @@ import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import {
   canCancel,
   canCollect,
+  canExport,
   hasLog,
   hasResult,
   hasRunTime,
   type ISubmissionActions
 } from './components/actions';
+import { manifestName } from './format';
 import { collectIcon, detailsIcon, logIcon, resubmitIcon } from './icons';
 import { CommandIDs } from './ids';
 import type { IMergeReport, ISubmission } from './models';
@@ -37,6 +39,8 @@ export interface ISubmissionCommandOptions {
   idUnderMenu: () => string | undefined;
   showLog: (submission: ISubmission) => void;
   showDetails: (id: string) => void;
+  /** Hand text to the browser's downloads, under this file name. */
+  download: (text: string, name: string) => void;
 }
 
 /**
@@ -82,6 +86,12 @@ export class SubmissionCommands {
       run: ({ id }) => {
         showDetails(id);
       }
+    });
+    this._add(CommandIDs.exportManifest, {
+      label: trans.__('Export YAML'),
+      caption: trans.__('Download the batch job as “kubectl apply” takes it'),
+      applies: canExport,
+      run: submission => this._export(submission)
     });
     this._add(CommandIDs.copyId, {
       label: trans.__('Copy Id'),
@@ -178,6 +188,12 @@ export class SubmissionCommands {
     notifier.done(collectWords(report, trans), actions);
   }
 
+  private async _export(submission: ISubmission): Promise<void> {
+    const { download, manager } = this._options;
+    const manifest = await manager.client.manifest(submission.id);
+    download(manifest, manifestName(submission));
+  }
+
   private async _resubmit(submission: ISubmission): Promise<void> {
     const { manager, notifier } = this._options;
     notifier.submitted(await manager.resubmit(submission.id));
@@ -234,6 +250,7 @@ export function submissionActions(
     showLog: by(CommandIDs.showLog),
     showDetails: by(CommandIDs.showDetails),
     collect: by(CommandIDs.collect),
+    exportManifest: by(CommandIDs.exportManifest),
     resubmit: by(CommandIDs.resubmit),
     cancel: (submission, ask) => {
       void commands.execute(CommandIDs.cancel, { id: submission.id, ask });

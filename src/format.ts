@@ -388,6 +388,62 @@ export function formatQueue(
 }
 
 /**
+ * Where a backend's jobs run: "this machine", "the cluster"; the name of one that this page does not know.
+ */
+export function formatBackend(
+  backend: string,
+  trans: TranslationBundle
+): string {
+  switch (backend) {
+    case 'local':
+      return trans.__('this machine');
+    case 'kueue':
+      return trans.__('the cluster');
+    default:
+      return backend;
+  }
+}
+
+/**
+ * Where a queue's jobs run: "this machine", "the cluster, queue batch".
+ */
+export function formatPlace(
+  queue: IQueueReading,
+  trans: TranslationBundle
+): string {
+  const place = formatBackend(queue.backend, trans);
+  return queue.backend === 'local'
+    ? place
+    : trans.__('%1, queue %2', place, queue.name);
+}
+
+/**
+ * One sentence on where jobs will run, before any was submitted; empty while no queue is known.
+ */
+export function formatPlaces(
+  queues: readonly IQueueReading[],
+  trans: TranslationBundle
+): string {
+  const first = queues.at(0);
+  if (first === undefined) {
+    return '';
+  }
+  switch (first.backend) {
+    case 'local':
+      return trans.__('Jobs run on this machine.');
+    case 'kueue':
+      return trans._n(
+        'Jobs run in the cluster, in queue %2 of the shared pool.',
+        'Jobs run in the cluster, in queue %2 of the shared pool unless you choose another.',
+        queues.length,
+        first.name
+      );
+    default:
+      return trans.__('Jobs run on %1.', first.backend);
+  }
+}
+
+/**
  * "4 CPU, 16 GB memory, 1 GPU".
  */
 export function formatProfile(
@@ -465,4 +521,13 @@ export function shorten(text: string, limit: number): string {
  */
 export function shortId(id: string): string {
   return id.slice(0, 8);
+}
+
+/**
+ * Name of the file that a Submission is exported to: "train.batch-1a2b3c4d.yaml", as its executed notebook is called.
+ */
+export function manifestName(submission: ISubmission): string {
+  const notebook = submission.notebook_path.split('/').pop() ?? '';
+  const stem = notebook.replace(/\.ipynb$/, '');
+  return `${stem}.batch-${shortId(submission.id)}.yaml`;
 }

@@ -21,6 +21,7 @@ export namespace CommandIDs {
   export const collect = 'ai-batch:collect-outputs';
   export const resubmit = 'ai-batch:resubmit-notebook';
   export const cancel = 'ai-batch:cancel-submission';
+  export const exportManifest = 'ai-batch:export-manifest';
   export const copyId = 'ai-batch:copy-id';
 }
 

@@ -229,6 +229,8 @@ export interface IProfile {
 
 export interface IQueueReading {
   readonly name: string;
+  /** Where it runs: `local` is the server's own machine, `kueue` a cluster. */
+  readonly backend: string;
   /** `null` where that is not the user's to know. */
   readonly slots: number | null;
   readonly busy: number;

@@ -199,6 +199,7 @@ export const profiles = object<{ readonly profiles: readonly IProfile[] }>({
 
 const queueReading = object<IQueueReading>({
   name: text,
+  backend: text,
   slots: nullable(number),
   busy: number,
   waiting: number,

@@ -141,7 +141,16 @@ class MemoryBackend:
         self._fail()
         waiting = sum(seen.state is SubmissionState.QUEUED for seen in self._observations.values())
         busy = sum(seen.state is SubmissionState.RUNNING for seen in self._observations.values())
-        return (QueueReading(name=self._queue, slots=1, busy=busy, waiting=waiting, observed_at=self._clock()),)
+        return (
+            QueueReading(
+                name=self._queue,
+                backend=self.name,
+                slots=1,
+                busy=busy,
+                waiting=waiting,
+                observed_at=self._clock(),
+            ),
+        )
 
     async def base(self) -> BaseReference | None:
         self._fail()

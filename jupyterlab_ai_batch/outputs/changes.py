@@ -67,7 +67,8 @@ class WorkTree:
         self._base = base
         self._started_ns = started_ns - _CLOCK_TICK_NS
         self._left_out = frozenset(left_out)
-        self._base_directories = _parents(base)
+        files = [path for path, entry in base.items() if entry.type != "dir"]
+        self._held = _parents(files).union(files)
         self._hashes: dict[str, tuple[_Signature, str]] = {}
 
     def find_changes(self) -> Changes:
@@ -118,7 +119,7 @@ class WorkTree:
                     yield path, entry, None
 
     def _is_left_out(self, path: str, name: str) -> bool:
-        noise = (name in NOISE or path in NOISE_PATHS) and path not in self._base and path not in self._base_directories
+        noise = (name in NOISE or path in NOISE_PATHS) and path not in self._held
         return noise or path in self._left_out
 
     def _compare(self, path: str, entry: os.DirEntry[str]) -> tuple[OutputFile | None, str | None]:
@@ -215,7 +216,7 @@ def _signature(found: os.stat_result) -> _Signature:
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
-def _parents(paths: Collection[str] | Mapping[str, WorkIndexEntry]) -> frozenset[str]:
+def _parents(paths: Collection[str]) -> frozenset[str]:
     return frozenset(parent for path in paths for parent in _parents_of(path))
 
 

@@ -50,6 +50,15 @@ async function failure(promise: Promise<unknown>): Promise<BatchApiError> {
 }
 
 describe('BatchClient', () => {
+  it('reads the YAML of a Submission as it is', async () => {
+    const yaml = 'apiVersion: batch/v1\nkind: Job\n';
+    const { client, seen } = makeServer(() => new Response(yaml));
+    expect(await client.manifest('a/b')).toBe(yaml);
+    expect(seen[0].url.pathname).toBe(
+      '/user/ada/ai-batch/v1/submissions/a%2Fb/manifest'
+    );
+  });
+
   it('submits with the key that makes it happen once', async () => {
     const sample = readSample('submission.json') as { id: string };
     const { client, seen } = makeServer(() => json(sample, 201));

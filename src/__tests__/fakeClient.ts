@@ -59,6 +59,10 @@ export class FakeClient {
     return found;
   }
 
+  async manifest(id: string): Promise<string> {
+    return `name: ${(await this.get(id)).id}\n`;
+  }
+
   async cancel(id: string): Promise<ISubmission> {
     const found = await this.get(id);
     if (isFinished(found.state)) {

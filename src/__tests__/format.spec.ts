@@ -6,15 +6,18 @@ import {
   formatDuration,
   formatMoment,
   formatOutputs,
+  formatPlace,
+  formatPlaces,
   formatPosition,
   formatProgress,
   formatQueue,
   formatState,
   formatWhy,
+  manifestName,
   shorten
 } from '../format';
 import { type IAttempt, SUBMISSION_STATES } from '../models';
-import { makeSubmission } from './samples';
+import { makeQueue, makeSubmission } from './samples';
 
 const trans = nullTranslator.load('test');
 
@@ -30,6 +33,39 @@ function attempt(number: number, ended_by: string | null = null): IAttempt {
 }
 
 describe('format', () => {
+  it.each([
+    ['nothing', [], ''],
+    ['the machine', [makeQueue('local', 'local')], 'Jobs run on this machine.'],
+    [
+      'a queue of the cluster',
+      [makeQueue('batch', 'kueue')],
+      'Jobs run in the cluster, in queue batch of the shared pool.'
+    ],
+    [
+      'the first of several queues',
+      [makeQueue('batch', 'kueue'), makeQueue('night', 'kueue')],
+      'Jobs run in the cluster, in queue batch of the shared pool unless you choose another.'
+    ],
+    ['another', [makeQueue('gpu', 'Leonardo')], 'Jobs run on Leonardo.']
+  ])('where jobs run: %s', (_, queues, words) => {
+    expect(formatPlaces(queues, trans)).toBe(words);
+  });
+
+  it('names the queue of a place only where it means something', () => {
+    const place = (name: string, backend: string) =>
+      formatPlace(makeQueue(name, backend), trans);
+    expect(place('local', 'local')).toBe('this machine');
+    expect(place('batch', 'kueue')).toBe('the cluster, queue batch');
+    expect(place('gpu', 'Leonardo')).toBe('Leonardo, queue gpu');
+  });
+
+  it('exports a Submission under the name of its notebook', () => {
+    const submission = makeSubmission('0123456789', 'queued', {
+      notebook_path: 'study/größe #1.ipynb'
+    });
+    expect(manifestName(submission)).toBe('größe #1.batch-01234567.yaml');
+  });
+
   it.each([
     [0, '0 B'],
     [999, '999 B'],

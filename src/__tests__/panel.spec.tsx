@@ -1,11 +1,12 @@
 import { nullTranslator } from '@jupyterlab/translation';
+import { UseSignal } from '@jupyterlab/ui-components';
 import { act, fireEvent, render, screen, within } from '@testing-library/react';
 import React from 'react';
 import type { ISubmissionActions } from '../components/actions';
 import { PanelView } from '../components/panel/view';
 import { SubmissionManager } from '../manager';
 import { FakeClient } from './fakeClient';
-import { makeSubmission } from './samples';
+import { makeQueue, makeSubmission } from './samples';
 
 const trans = nullTranslator.load('test');
 
@@ -25,6 +26,7 @@ function makeActions(): { actions: ISubmissionActions; asked: string[] } {
       showLog: note('showLog'),
       showDetails: note('showDetails'),
       collect: note('collect'),
+      exportManifest: note('exportManifest'),
       resubmit: note('resubmit'),
       cancel: (submission, ask) => {
         asked.push(`cancel ${submission.id}${ask ? ' asking' : ''}`);
@@ -49,15 +51,19 @@ describe('PanelView', () => {
       asked.push(verb);
     };
     render(
-      <PanelView
-        manager={manager}
-        actions={actions}
-        onRefresh={note('refresh')}
-        onSettings={note('settings')}
-        onSubmit={note('submit')}
-        onLoadMore={note('more')}
-        trans={trans}
-      />
+      <UseSignal signal={manager.submissionsChanged}>
+        {() => (
+          <PanelView
+            manager={manager}
+            actions={actions}
+            onRefresh={note('refresh')}
+            onSettings={note('settings')}
+            onSubmit={note('submit')}
+            onLoadMore={note('more')}
+            trans={trans}
+          />
+        )}
+      </UseSignal>
     );
     return asked;
   }
@@ -81,6 +87,28 @@ describe('PanelView', () => {
     expect(screen.getByText(/You have no batch jobs yet/)).toBeTruthy();
     fireEvent.click(screen.getByRole('button', { name: 'Submit as batch' }));
     expect(asked).toEqual(['submit']);
+  });
+
+  it.each([
+    ['local', 'Jobs run on this machine.'],
+    ['kueue', 'Jobs run in the cluster, in queue first of the shared pool.']
+  ])(
+    'says before anything else where jobs of %s run',
+    async (backend, words) => {
+      server.queueReadings = [makeQueue('first', backend)];
+      await show();
+      expect(screen.getByText(words)).toBeTruthy();
+      expect(screen.getByText(/You have no batch jobs yet/)).toBeTruthy();
+    }
+  );
+
+  it('keeps saying it while the queue does not answer', async () => {
+    server.queueReadings = [makeQueue('first', 'kueue')];
+    await show();
+    server.queuesDown = true;
+    await act(() => manager.refresh());
+    expect(screen.getByText('The queue does not answer.')).toBeTruthy();
+    expect(screen.getByText(/^Jobs run in the cluster/)).toBeTruthy();
   });
 
   it('shows the state as a word, progress as text and bar', async () => {

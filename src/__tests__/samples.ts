@@ -1,6 +1,6 @@
 import * as fs from 'fs';
 import * as path from 'path';
-import type { ISubmission, SubmissionState } from '../models';
+import type { IQueueReading, ISubmission, SubmissionState } from '../models';
 import { submission } from '../wire';
 
 /**
@@ -9,6 +9,27 @@ import { submission } from '../wire';
 export function readSample(name: string): unknown {
   const file = path.resolve(__dirname, '../../tests/wire', name);
   return JSON.parse(fs.readFileSync(file, 'utf-8')) as unknown;
+}
+
+/**
+ * A reading of a queue that is idle.
+ */
+export function makeQueue(
+  name: string,
+  backend: string,
+  fields: Partial<IQueueReading> = {}
+): IQueueReading {
+  return {
+    name,
+    backend,
+    slots: backend === 'local' ? 1 : null,
+    busy: 0,
+    waiting: 0,
+    gpu_slots: 0,
+    gpu_busy: 0,
+    observed_at: null,
+    ...fields
+  };
 }
 
 /**

@@ -10,6 +10,8 @@ export interface ISubmissionActions {
   showDetails(submission: ISubmission): void;
   openResults(submission: ISubmission): void;
   collect(submission: ISubmission): void;
+  /** Download it as YAML that `kubectl apply` takes. */
+  exportManifest(submission: ISubmission): void;
   resubmit(submission: ISubmission): void;
   /** @param ask - Ask first, even where nothing would be lost. */
   cancel(submission: ISubmission, ask: boolean): void;
@@ -49,6 +51,13 @@ export function hasRunTime(submission: ISubmission): boolean {
 export function canCollect(submission: ISubmission): boolean {
   const state = submission.outputs?.state;
   return state === 'available' || state === 'partial';
+}
+
+/**
+ * Whether a cluster has it, or had it: from the end of the capture on, and never on this machine.
+ */
+export function canExport(submission: ISubmission): boolean {
+  return submission.backend !== 'local' && submission.snapshot !== null;
 }
 
 /**

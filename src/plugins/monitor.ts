@@ -86,6 +86,9 @@ export const monitorPlugin: JupyterFrontEndPlugin<void> = {
       },
       showDetails: id => {
         pages.showDetails(id);
+      },
+      download: (text, name) => {
+        saveBlob(new Blob([text], { type: 'application/yaml' }), name);
       }
     });
     addPanelCommands(app, manager, trans);

@@ -254,6 +254,7 @@ def test_queues_profiles_preflight(world, play):
         queues = await world.backend.list_queues()
         profiles = await world.backend.list_profiles()
         assert queues[0].slots is None or queues[0].slots >= 1
+        assert {queue.backend for queue in queues} == {world.backend.name}
         assert profiles[0].name
         assert all(check.summary for check in await world.backend.preflight())
 

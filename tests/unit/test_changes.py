@@ -120,6 +120,14 @@ def test_noise_is_left_out(root):
     assert found(tree) == {}
 
 
+def test_empty_directories_make_no_noise(root):
+    """IPython makes its directories at home; what a job's kernel puts into them is noise all the same."""
+    (root / ".ipython/profile_default/startup").mkdir(parents=True)
+    tree = tree_of(root)
+    (root / ".ipython/profile_default/startup/README").write_bytes(b"x")
+    assert found(tree) == {}
+
+
 def test_noise_that_was_captured_is_compared(root):
     """What a user took into the Snapshot on purpose is part of the work tree."""
     (root / ".cache").mkdir()

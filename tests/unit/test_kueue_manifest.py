@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import datetime, timezone
 
 import pytest
 import yaml
@@ -32,6 +33,7 @@ from kueue_sessions import (
 )
 
 from jupyterlab_ai_batch import wire
+from jupyterlab_ai_batch.capture_models import SnapshotSummary
 from jupyterlab_ai_batch.errors import (
     BatchError,
     InvalidSubmissionError,
@@ -80,8 +82,18 @@ def tricky_pod():
 GOLDENS = {
     "small": make_job,
     "hub": lambda: make_job(hub_pod(), make_entry(profile="mig", title="train, again"), FULL_SETTINGS),
+    "captured": lambda: make_job(entry=captured_entry()),
     "tricky-texts": lambda: make_job(tricky_pod(), make_entry(parameters=TRICKY, max_duration_s=90)),
 }
+
+
+def captured_entry():
+    now = datetime(2026, 11, 20, 14, 3, tzinfo=timezone.utc)
+    summary = SnapshotSummary(
+        digest=f"sha256:{'a' * 64}", captured_from=now, captured_until=now, bytes=43_000_000, new_bytes=2_000
+    )
+    entry = make_entry()
+    return replace(entry, submission=replace(entry.submission, snapshot=summary))
 
 
 @pytest.mark.parametrize("name", sorted(GOLDENS))

@@ -9,12 +9,14 @@ from kueue_objects import (
     condition,
     look,
     make_event,
+    make_job,
     make_pod,
     running,
     waiting,
 )
 
 from jupyterlab_ai_batch import wire
+from jupyterlab_ai_batch.queues.kueue.naming import ADDED_ANNOTATION
 
 SCHEDULED = condition("PodScheduled", True, since=-50)
 NOT_FOUND = (
@@ -180,6 +182,20 @@ def test_pulling_says_what_and_for_how_long(when, words):
     explanation = see(SCHEDULED, state=waiting("ContainerCreating"), events=[pulling]).explanation
     assert explanation.summary.endswith("(registry.example/user-alice@sha256:" + words)
     assert at(when) == wire.format_time(explanation.since).replace(".000", "")
+
+
+def test_pulling_says_how_much_at_most():
+    """The Snapshot's share, as the Job says it; junk there says nothing."""
+    pulling = make_event("Pulling", f'Pulling image "{IMAGE}"', warning=False, when=-90)
+    pods = [make_pod("ai-batch-x", SCHEDULED, phase="Pending", state=waiting("ContainerCreating"))]
+    for text, words in (
+        ("43000000", "), at most 41 MiB more than your session's image has, for 1 min"),
+        ("-1", "), for"),
+    ):
+        annotated = make_job()
+        annotated["metadata"]["annotations"] = {ADDED_ANNOTATION: text}
+        seen = look(job=annotated, workload=admitted(), pods=pods, events=[pulling])
+        assert words in seen.explanation.summary
 
 
 def test_events_of_the_newer_api():

@@ -17,7 +17,7 @@ from jupyterlab_ai_batch.models import Profile, QueueReading, SubmissionRequest
 from jupyterlab_ai_batch.validation import check_notebook, check_request, resolve_notebook
 
 PROFILES = (Profile(name="cpu", title="CPU", default_max_duration_s=60), Profile(name="gpu", title="GPU"))
-QUEUES = (QueueReading(name="local", slots=1, busy=0, waiting=0),)
+QUEUES = (QueueReading(name="local", backend="local", slots=1, busy=0, waiting=0),)
 
 
 def notebook(*sources, metadata=None, nbformat=4, tags=()):

@@ -209,7 +209,7 @@ class KueueBackend:
         queues = await asyncio.gather(*map(self._queue, self._settings.queues))
         found = {name: queue for name, queue in zip(self._settings.queues, queues, strict=True) if queue is not None}
         return [
-            read_queue(name, queue, gpu_resources=gpu_resources, observed_at=self._now())
+            read_queue(name, queue, backend=self.name, gpu_resources=gpu_resources, observed_at=self._now())
             for name, queue in found.items()
         ]
 

@@ -20,7 +20,7 @@ from .export import export_yaml
 from .identity import Session
 from .job_pod import PodRequest, build_template
 from .json_fields import field as at
-from .naming import ENTRY_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, SUBMISSION_LABEL, job_name
+from .naming import ADDED_ANNOTATION, ENTRY_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, SUBMISSION_LABEL, job_name
 from .settings import KueueSettings
 from .workloads import QUEUE_LABEL
 
@@ -67,12 +67,18 @@ def build_job(
         "metadata": {
             "name": name,
             "labels": {**labels, QUEUE_LABEL: entry.submission.queue},
-            "annotations": {ENTRY_ANNOTATION: wire.dumps(entry)},
+            "annotations": _build_annotations(entry),
         },
         "spec": _build_spec(build_template(request, labels=labels)),
     }
     _check_size(job)
     return copy.deepcopy(job)  # parts of it are the session's, which makes other Jobs too
+
+
+def _build_annotations(entry: QueueEntry) -> dict[str, str]:
+    snapshot = entry.submission.snapshot
+    added = {ADDED_ANNOTATION: str(snapshot.bytes)} if snapshot is not None else {}
+    return {ENTRY_ANNOTATION: wire.dumps(entry), **added}
 
 
 def _build_spec(template: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "jupyterlab-ai-batch"
 SUBMISSION_LABEL = "jupyterlab-ai-batch/submission"
 ENTRY_ANNOTATION = "jupyterlab-ai-batch/entry"
+ADDED_ANNOTATION = "jupyterlab-ai-batch/added-bytes"  # what the Snapshot has beyond its base image, uncompressed
 
 CONTAINER = "notebook"
 RUN_VARIABLE = "AI_BATCH_RUN"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...models import Explanation
-from ..explanations import clip, format_duration
+from ..explanations import clip, format_duration, format_size
 from .explanations import quote, say
 
 _AGAIN = "It runs again from the start."
@@ -17,14 +17,18 @@ def starting() -> Explanation:
     return Explanation(code="starting", summary="Your notebook has its slot and is being started.")
 
 
-def pulling_image(image: str, waited_s: float) -> Explanation:
-    """``waited_s`` counts in whole minutes, so that the sentence does not change at every look."""
+def pulling_image(image: str, waited_s: float, added_bytes: int | None) -> Explanation:
+    """How much at most, where its size is known: Kubernetes does not tell how far a node is.
+
+    ``waited_s`` counts in whole minutes, so that the sentence does not change at every look.
+    """
     minutes = int(waited_s // 60)
     so_far = f", for {format_duration(minutes * 60)} so far" if minutes > 0 else ""
     what = f" ({clip(image, 120)})" if image else ""
+    size = "" if added_bytes is None else f", at most {format_size(added_bytes)} more than your session's image has"
     return Explanation(
         code="pulling_image",
-        summary=f"The node fetches your notebook's environment and files{what}{so_far}.",
+        summary=f"The node fetches your notebook's environment and files{what}{size}{so_far}.",
     )
 
 

@@ -13,10 +13,13 @@ from .api import Json
 from .json_fields import field, quantity, records, whole
 
 
-def read_queue(name: str, queue: Json, *, gpu_resources: Collection[str], observed_at: datetime) -> QueueReading:
+def read_queue(
+    name: str, queue: Json, *, backend: str, gpu_resources: Collection[str], observed_at: datetime
+) -> QueueReading:
     """``gpu_resources``: what counts as a GPU slot."""
     return QueueReading(
         name=name,
+        backend=backend,
         slots=None,
         busy=_count(queue, "reservingWorkloads"),
         waiting=_count(queue, "pendingWorkloads"),

@@ -99,7 +99,7 @@ def _explain_pod(pod: Pod, view: View) -> Explanation:
         return replace(said, since=scheduled.since)
     container = pod.container
     told = _explain_wait(container.waiting, container.message, view.events, pod) if container.is_hindered else None
-    told = told or _explain_by_events(list(newest_about(view.events, POD, pod.name)), pod, view.observed_at)
+    told = told or _explain_by_events(list(newest_about(view.events, POD, pod.name)), pod, view)
     return told or replace(explanations.starting(), since=scheduled.since or pod.created_at)
 
 
@@ -112,7 +112,7 @@ def _explain_wait(reason: str, said: str, events: Sequence[Event], pod: Pod) -> 
     return replace(explanations.container_not_created(reason, said), since=since)
 
 
-def _explain_by_events(events: Sequence[Event], pod: Pod, now: datetime) -> Explanation | None:
+def _explain_by_events(events: Sequence[Event], pod: Pod, view: View) -> Explanation | None:
     """What the node does or cannot do, while the container's own status only says that it is being created."""
     for event in events:
         if event.reason in _SETTLED:
@@ -120,8 +120,9 @@ def _explain_by_events(events: Sequence[Event], pod: Pod, now: datetime) -> Expl
         if event.reason == "Pulling":
             match = _PULLED.search(event.message)
             image = _DIGEST.sub(r"\1", match.group(1) if match else pod.image)
-            waited_s = (now - event.at).total_seconds() if event.at else 0
-            return replace(explanations.pulling_image(image, waited_s), since=event.at)
+            added_bytes = view.job.added_bytes if view.job is not None else None
+            waited_s = (view.observed_at - event.at).total_seconds() if event.at else 0
+            return replace(explanations.pulling_image(image, waited_s, added_bytes), since=event.at)
         if event.reason in _CONFIG_FAILURES:
             return replace(explanations.container_config_missing(event.reason, event.message), since=event.at)
         if event.reason == "FailedCreatePodSandBox":

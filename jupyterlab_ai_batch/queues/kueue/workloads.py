@@ -6,12 +6,14 @@ schedulingStats, accumulatedPastExecutionTimeSeconds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from .json_fields import ABSENT, Condition, field, message, moment, parse_conditions, records, whole, word
+from .naming import ADDED_ANNOTATION
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
@@ -24,6 +26,8 @@ REQUEUED = "Requeued"
 FINISHED = "Finished"
 DEACTIVATION_TARGET = "DeactivationTarget"
 
+_COUNT = re.compile(r"[0-9]{1,18}\Z")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -33,6 +37,7 @@ class Job:
         deleted_at: When its deletion was asked for; it ends once its pods are gone.
         queue: The LocalQueue that it names; empty when it names none.
         deadline_s: Its own time limit over all pods, which our Jobs do not have.
+        added_bytes: What its image has beyond the session's, uncompressed; None when it does not say so.
     """
 
     created_at: datetime | None
@@ -40,6 +45,7 @@ class Job:
     suspended: bool
     queue: str
     deadline_s: int | None
+    added_bytes: int | None
     conditions: Mapping[str, Condition]
 
     def condition(self, name: str) -> Condition:
@@ -113,8 +119,13 @@ def parse_job(value: Any) -> Job | None:
         suspended=field(value, "spec", "suspend") is True,
         queue=word(field(value, "metadata", "labels", QUEUE_LABEL)),
         deadline_s=whole(field(value, "spec", "activeDeadlineSeconds")),
+        added_bytes=_count(field(value, "metadata", "annotations", ADDED_ANNOTATION)),
         conditions=parse_conditions(field(value, "status", "conditions")),
     )
+
+
+def _count(text: Any) -> int | None:
+    return int(text) if isinstance(text, str) and _COUNT.match(text) else None
 
 
 def parse_workload(value: Any) -> Workload | None:

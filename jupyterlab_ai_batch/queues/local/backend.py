@@ -217,6 +217,7 @@ class LocalQueueBackend:
         situation = self._situation(queue)
         reading = QueueReading(
             name=QUEUE_NAME,
+            backend=self.name,
             slots=situation.slots,
             busy=situation.busy,
             waiting=len(queue.waiting()),

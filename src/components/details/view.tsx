@@ -1,12 +1,13 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import React from 'react';
 import type { SubmissionDetails } from '../../details';
-import { formatBytes, formatState } from '../../format';
+import { formatBackend, formatBytes, formatState } from '../../format';
 import { stateIcon } from '../../icons';
 import { isFinished, type ISubmission } from '../../models';
 import {
   canCancel,
   canCollect,
+  canExport,
   hasLog,
   hasResult,
   type ISubmissionActions
@@ -117,6 +118,13 @@ function PageActions(
       }
     ],
     [
+      canExport(submission),
+      trans.__('Export YAML'),
+      () => {
+        actions.exportManifest(submission);
+      }
+    ],
+    [
       isFinished(submission.state),
       trans.__('Submit again'),
       () => {
@@ -190,7 +198,7 @@ function Request(props: {
   const { submission, trans } = props;
   const facts: readonly [string, string][] = [
     [trans.__('Notebook'), submission.notebook_path],
-    [trans.__('Runs on'), submission.target],
+    [trans.__('Runs on'), formatBackend(submission.backend, trans)],
     [trans.__('Profile'), submission.profile],
     [trans.__('Queue'), submission.queue],
     ...Object.entries(submission.parameters).map(

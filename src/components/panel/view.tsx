@@ -1,7 +1,9 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import { refreshIcon, settingsIcon } from '@jupyterlab/ui-components';
 import React from 'react';
+import { formatPlaces } from '../../format';
 import { batchIcon } from '../../icons';
+import type { IQueueReading } from '../../models';
 import type { ISubmissionManager } from '../../tokens';
 import type { ISubmissionActions } from '../actions';
 import { IconButton } from '../iconButton';
@@ -32,6 +34,7 @@ export function PanelView(props: IPanelViewProps): React.JSX.Element {
           onClick={props.onSettings}
         />
       </div>
+      <Place queues={manager.queues} trans={trans} />
       {manager.queues.map(queue => (
         <QueueLine
           key={queue.name}
@@ -61,6 +64,17 @@ export interface IPanelViewProps {
   readonly onSubmit: () => void;
   readonly onLoadMore: () => void;
   readonly trans: TranslationBundle;
+}
+
+/**
+ * Where jobs will run, also before any was submitted.
+ */
+function Place(props: {
+  readonly queues: readonly IQueueReading[];
+  readonly trans: TranslationBundle;
+}): React.JSX.Element | null {
+  const place = formatPlaces(props.queues, props.trans);
+  return place === '' ? null : <p className="jp-AiBatch-place">{place}</p>;
 }
 
 function PanelBody(props: IPanelViewProps): React.JSX.Element | null {

@@ -1,6 +1,6 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import React from 'react';
-import { formatProfile, formatQueue } from '../../format';
+import { formatPlace, formatProfile, formatQueue } from '../../format';
 import type {
   CaptureFrom,
   IProfile,
@@ -32,7 +32,7 @@ export function QueueRow(props: QueueRow.IProps): React.JSX.Element {
   if (queues.value.length < 2) {
     return (
       <Fact label={label}>
-        {queueTitle(chosen, trans)}
+        {formatPlace(chosen, trans)}
         <span className="jp-AiBatchSubmit-aside">
           {formatQueue(chosen, trans)}
         </span>
@@ -57,7 +57,7 @@ export function QueueRow(props: QueueRow.IProps): React.JSX.Element {
         >
           {queues.value.map(queue => (
             <option key={queue.name} value={queue.name}>
-              {queueTitle(queue, trans)}
+              {formatPlace(queue, trans)}
             </option>
           ))}
         </select>
@@ -273,10 +273,6 @@ function autoResult(resolved: CaptureFrom, trans: TranslationBundle): string {
     : trans.__(
         'The notebook’s folder only: everything together is above the limit.'
       );
-}
-
-function queueTitle(queue: IQueueReading, trans: TranslationBundle): string {
-  return queue.name === 'local' ? trans.__('this machine') : queue.name;
 }
 
 function profileLimit(

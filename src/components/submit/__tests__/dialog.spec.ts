@@ -1,6 +1,7 @@
 import { fireEvent, waitFor, within } from '@testing-library/dom';
 import { BatchApiError } from '../../../errors';
 import type { ISubmission } from '../../../models';
+import { makeQueue } from '../../../__tests__/samples';
 import { openSubmitDialog } from '..';
 import { FakeServices, PARAMETERS, PLAN, SUBMISSION } from './fakes';
 
@@ -55,6 +56,33 @@ describe('openSubmitDialog', () => {
     press(await dialogNode(), 'Escape');
     expect(await result).toBeNull();
     expect(services.submitted).toEqual([]);
+  });
+
+  it('says that it runs on this machine', async () => {
+    void open();
+    const node = await dialogNode();
+    await waitFor(() => {
+      expect(node.textContent).toContain('Runs onthis machine');
+    });
+  });
+
+  it('names the queue of the cluster, and sends the one that is chosen', async () => {
+    services.answerQueues = () =>
+      Promise.resolve([
+        makeQueue('batch', 'kueue'),
+        makeQueue('night', 'kueue')
+      ]);
+    const result = open();
+    const dialog = within(await dialogNode());
+    const choice = await dialog.findByLabelText<HTMLSelectElement>('Runs on');
+    expect([...choice.options].map(option => option.text)).toEqual([
+      'the cluster, queue batch',
+      'the cluster, queue night'
+    ]);
+    fireEvent.change(choice, { target: { value: 'night' } });
+    press(choice, 'Enter');
+    await result;
+    expect(services.submitted[0].request.queue).toBe('night');
   });
 
   it('shows a typed field for each parameter', async () => {

@@ -40,6 +40,9 @@ export class FakeServices implements ISubmitServices {
   answerParameters = (): Promise<INotebookParameters> =>
     Promise.resolve(PARAMETERS);
 
+  answerQueues = (): Promise<readonly IQueueReading[]> =>
+    Promise.resolve(wire.queues(queuesJSON, 'queues').queues);
+
   readonly client: ISubmitServices['client'] = {
     parameters: () => this.answerParameters(),
     plan: (request: ISubmissionRequest) => {
@@ -48,8 +51,7 @@ export class FakeServices implements ISubmitServices {
     },
     profiles: (): Promise<readonly IProfile[]> =>
       Promise.resolve(wire.profiles(profilesJSON, 'profiles').profiles),
-    queues: (): Promise<readonly IQueueReading[]> =>
-      Promise.resolve(wire.queues(queuesJSON, 'queues').queues)
+    queues: () => this.answerQueues()
   };
 
   submit(request: ISubmissionRequest, key: string): Promise<ISubmission> {
