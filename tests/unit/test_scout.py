@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import ast
+import fcntl
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,3 +113,45 @@ def test_the_seal_tells_every_change(tmp_path):
         change()
         seals.append(seal_of(walk_environment(roots)))
     assert len(set(seals)) == len(seals)
+
+
+ORPHANING = """
+import fcntl, os, sys, time
+from jupyterlab_ai_batch.snapshot.scout import Scout, Walk
+
+class Endless(Walk):
+    def seal(self):
+        time.sleep(600)
+
+fcntl.flock(os.open(sys.argv[1], os.O_RDWR), fcntl.LOCK_EX)
+scout = Scout(Endless((), (), ()))
+print(scout._pid, flush=True)
+os._exit(0)
+"""
+
+
+def test_a_scout_holds_no_lock_of_who_sent_it_out(tmp_path):
+    """A capture that is killed is seen to be dead, even while its scout still walks."""
+    lock = tmp_path / "lock"
+    lock.touch()
+    said = tmp_path / "said"
+    with said.open("wb") as stdout:  # a pipe would not end before the scout does
+        subprocess.run([sys.executable, "-c", ORPHANING, lock], stdout=stdout, check=True)
+    scout = int(said.read_text())
+    os.kill(scout, 0)
+    try:
+        with lock.open() as stream:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and not is_free(stream):
+                time.sleep(0.01)
+            assert is_free(stream)
+    finally:
+        os.kill(scout, signal.SIGKILL)
+
+
+def is_free(stream) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
