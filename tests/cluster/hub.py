@@ -152,11 +152,14 @@ class Session:
         )
         self.write(path, nbformat.writes(notebook))
 
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The REST API, as the sidebar uses it; an ``HTTPError`` has the answer's JSON as ``answer``."""
+    def call(self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None) -> Any:
+        """The REST API, as the sidebar uses it."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
-            f"{self.url}/ai-batch/v1/{path}", data=data, method=method, headers={"Authorization": f"token {TOKEN}"}
+            f"{self.url}/ai-batch/v1/{path}",
+            data=data,
+            method=method,
+            headers={"Authorization": f"token {TOKEN}", **(headers or {})},
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             content = answer.read()
