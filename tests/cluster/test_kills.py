@@ -1,4 +1,4 @@
-"""``kill -9`` of everything of ours between any two calls that leave the process: one Job or none, and a clear state."""
+"""``kill -9`` of everything of ours between any two calls that leave the process: one Job, or none and a reason."""
 
 import urllib.error
 import uuid
@@ -32,7 +32,7 @@ class Mortal:
 
     def start(self) -> None:
         """A new server, which is told nothing."""
-        self.session.run(f"rm -f {PLACE}/limit {PLACE}/passed; setsid {SERVER} >>/tmp/server.log 2>&1 </dev/null &")
+        self.session.run(f"rm -f {PLACE}/limit {PLACE}/passed; nohup {SERVER} >>/tmp/server.log 2>&1 </dev/null &")
         wait_for("the server answers", self._answers)
 
     def submit(self, *, die_at: int) -> list[str]:
@@ -96,7 +96,6 @@ def test_a_kill_between_any_two_calls(
     mortal: Mortal, registry: Callable, state_figure: Callable[[str], None], capsys: pytest.CaptureFixture
 ):
     """Whatever was under way: asked again, there is one Submission, with one Job, or none and the reason."""
-    session = mortal.session
     mortal.start()
     steps = mortal.submit(die_at=10_000)
     clean_up(mortal)

@@ -5,6 +5,7 @@ count together, in ``passed``; ``limit`` says at which step they end. Nothing is
 """
 
 import os
+import pathlib
 import signal
 import sys
 
@@ -21,8 +22,7 @@ STEPS = {
 def step(name):
     """Count, and die where that was asked for."""
     try:
-        with open(f"{PLACE}/limit") as stream:
-            limit = int(stream.read())
+        limit = int(pathlib.Path(PLACE, "limit").read_text())
     except (OSError, ValueError):
         return
     fd = os.open(f"{PLACE}/passed", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
@@ -68,5 +68,5 @@ def arm():
             wrap(owner, name)
 
 
-if any("jupyter" in word for word in sys.orig_argv) and os.path.isdir(PLACE):
+if any("jupyter" in word for word in sys.orig_argv) and pathlib.Path(PLACE).is_dir():
     arm()
