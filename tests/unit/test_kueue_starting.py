@@ -7,6 +7,7 @@ from kueue_objects import (
     at,
     brief,
     condition,
+    ended,
     look,
     make_event,
     make_job,
@@ -182,6 +183,13 @@ def test_pulling_says_what_and_for_how_long(when, words):
     explanation = see(SCHEDULED, state=waiting("ContainerCreating"), events=[pulling]).explanation
     assert explanation.summary.endswith("(registry.example/user-alice@sha256:" + words)
     assert at(when) == wire.format_time(explanation.since).replace(".000", "")
+
+
+@pytest.mark.parametrize(("until", "code"), [(-3, None), (-30, "end_unrecorded")])
+def test_an_end_that_nobody_records(until, code):
+    """A moment after the pod's end is nothing; later somebody is away whom only the cluster's admin knows."""
+    pods = [make_pod("ai-batch-x", SCHEDULED, phase="Succeeded", state=ended(0, until=until))]
+    assert ("running", code) == brief(look(workload=admitted(), pods=pods))
 
 
 def test_pulling_says_how_much_at_most():

@@ -104,6 +104,14 @@ def recovering(reason: str) -> Explanation:
     )
 
 
+def end_unrecorded() -> Explanation:
+    return Explanation(
+        code="end_unrecorded",
+        summary="Your notebook has run, and the cluster has not recorded its end yet.",
+        resolution="Its files come home as soon as it has; tell your admin when it takes long.",
+    )
+
+
 # --- Ended by the cluster --------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from .workloads import PODS_READY, Workload
 
 DEFAULT_START_LIMIT_S = 1800  # Kueue's own default of waitForPodsReady.timeout; what the admin set is not in the API
 _SLOW_START_S = 120
+_RECORDED_WITHIN_S = 15
 
 _PULL_FAILURES = frozenset(
     {
@@ -51,10 +52,17 @@ def stand_admitted(view: View) -> Standing:
     if pod.has_ended and pod.is_disrupted:
         lost = _recovering(pod.disruption.reason, pod.disruption.since)
         return Standing(state=SubmissionState.STARTING, explanation=lost)
-    # A pod that has ended by itself is still counted as running: in a moment its Job says how it went.
     if pod.has_ended or pod.has_run:
-        return Standing(state=SubmissionState.RUNNING)
+        return Standing(state=SubmissionState.RUNNING, explanation=_explain_unrecorded(pod, view.observed_at))
     return Standing(state=SubmissionState.STARTING, explanation=_with_limit(_explain_pod(pod, view), view))
+
+
+def _explain_unrecorded(pod: Pod, now: datetime) -> Explanation | None:
+    """A pod that has ended by itself: in a moment its Job says how it went, unless Kueue or a controller is away."""
+    ended_at = pod.container.finished_at
+    if not pod.has_ended or ended_at is None or (now - ended_at).total_seconds() < _RECORDED_WITHIN_S:
+        return None
+    return replace(explanations.end_unrecorded(), since=ended_at)
 
 
 def _is_former(pod: Pod, workload: Workload | None) -> bool:
