@@ -6,7 +6,7 @@ import os
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,7 +17,6 @@ import pytest
 from jupyterlab_ai_batch.errors import (
     AdmissionRefusedError,
     QueueUnknownError,
-    QueueUnreachableError,
 )
 from jupyterlab_ai_batch.models import Observation, Profile, QueueEntry, RunSpec, Submission
 from jupyterlab_ai_batch.queues.kueue.api_client import KubernetesApi
@@ -305,40 +304,6 @@ def test_somebody_deletes_the_job(user: User):
             user.namespace.cluster.delete("batch/v1", "Job", job_name(name), namespace=user.namespace.name)
             seen = await reach(backend, name)
             assert (SubmissionState.CANCELLED, "deleted_elsewhere") == (seen.state, seen.explanation.code)
-
-    run(story())
-
-
-def test_the_api_server_restarts(user: User, testbed: Testbed):
-    """It is silent for that time, and says so; then everything is right again, and nothing is lost."""
-
-    async def story() -> None:
-        async with user.backend() as backend:
-            entry = user.entry("import time; time.sleep(25)", ENDS)
-            name = entry.submission.id
-            await backend.submit(entry)
-            await in_cell(backend, name)
-            await asyncio.to_thread(testbed.stop, "apiserver")
-
-            async def error() -> QueueUnreachableError | None:
-                try:
-                    await observe(backend, name)
-                except QueueUnreachableError as exc:
-                    return exc
-                return None
-
-            try:
-                said = await until("it says that nobody answers", error, bool)
-            finally:
-                await asyncio.to_thread(testbed.start, "apiserver")
-            assert said.details["age_s"] > 0
-            with suppress(QueueUnreachableError):
-                await observe(backend, name)
-            await until("it answers again", error, lambda found: found is None)
-            seen = await reach(backend, name)
-            assert (SubmissionState.SUCCEEDED, 1) == (seen.state, len(seen.attempts))
-            log = await backend.read_log(name, attempt=1, offset=0, limit_bytes=100_000)
-            assert log.text.count("hello") == 1
 
     run(story())
 
