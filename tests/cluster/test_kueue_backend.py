@@ -34,11 +34,7 @@ from .snapshots import NOTEBOOK, push_notebook
 
 Seen = TypeVar("Seen")
 
-pytestmark = [
-    pytest.mark.timeout(400),
-    # A stream that is left says good-bye to the API server by TLS, which the end of a test's event loop cuts short.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.timeout(400)
 
 USER_IMAGE = "registry.testbed:5000/base/user:v1"
 IMAGE_ID = f"registry.testbed:5000/base/user@sha256:{'0' * 64}"

@@ -95,6 +95,14 @@ def as_object(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def hang_up(response: ClientResponse) -> None:
+    """Let go of an answer. One that is left in its middle ends at once: its good-bye by TLS could outlive the loop."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()
+
+
 def notice_dead_peer(response: ClientResponse) -> None:
     """A stream may be silent for minutes: let the kernel ask whether the other side still lives (within 30 s)."""
     connection = response.connection

@@ -17,6 +17,7 @@ from .api import PODS, VISIBILITY, Change, ChangeKind, Json, Listing, Resource
 from .api_answers import (
     as_object,
     check_answer,
+    hang_up,
     map_client_errors,
     notice_dead_peer,
     parse_change,
@@ -232,7 +233,7 @@ class KubernetesApi:
                     notice_dead_peer(response)
                 yield response
             finally:
-                response.close()
+                hang_up(response)
 
     async def _send(self, client: ApiClient, call: _Call) -> ClientResponse:
         from aiohttp import ClientTimeout
