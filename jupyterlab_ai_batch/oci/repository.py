@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..errors import SnapshotCorruptError
-from .answers import NOT_FOUND, OK, Answer, Body
+from .answers import INTERNAL_ERROR, NOT_FOUND, OK, Answer, Body
 from .authentication import Scope
 from .reference import is_digest
 from .transport import Transport
 
 SIZE_UNKNOWN = -1
 FRESH_S = 30.0  # registries keep what nothing refers to for hours before they collect it
+_ABSENT = frozenset({NOT_FOUND, INTERNAL_ERROR})
 
 
 class Repository:
@@ -62,9 +63,14 @@ class Repository:
         return size if is_fresh else self.blob_size(digest)
 
     def head(self, path: str, digest: str, headers: Mapping[str, str] | None = None) -> int | None:
+        """As ``blob_size``, of whatever is at ``path``.
+
+        A registry whose disk was full when it noted a blob fails at that blob for ever, until it is stored again: such
+        a blob counts as absent.
+        """
         answer = self.request("HEAD", path, headers=headers)
         answer.close()
-        if answer.status == NOT_FOUND:
+        if answer.status in _ABSENT:
             self.present.discard(digest)
             return None
         if answer.status != OK:

@@ -536,6 +536,18 @@ def test_garbage_collection_before_the_manifest_is_noticed(server):
         assert store.read_blob(digest_of(b"layer"), limit_bytes=5) == b"layer"
 
 
+def test_a_blob_that_a_full_disk_broke_is_mended(server):
+    """The registry's note of it is empty: it fails at that blob until it is stored again."""
+    with open_registry(server.host) as store:
+        digest = put_image(store, "first", b"{}", b"layer")
+    note = server.storage / f"repositories/team/work/_layers/sha256/{digest_of(b'layer').removeprefix('sha256:')}/link"
+    assert note.stat().st_size > 0
+    note.write_bytes(b"")
+    with open_registry(server.host) as store:
+        assert put_image(store, "second", b"{}", b"layer") == digest
+        assert store.read_blob(digest_of(b"layer"), limit_bytes=5) == b"layer"
+
+
 def test_a_copy_survives_garbage_collection(server, tmp_path):
     """What was collected between blobs and manifest is copied again."""
     source = ImageLayout(tmp_path / "layout")
