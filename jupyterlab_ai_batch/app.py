@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode, default
 
@@ -229,11 +228,11 @@ class BatchExtensionApp(ExtensionApp):
 
     def _compose(self, on_change: Callable[[Submission], None]) -> SubmissionService:
         from .compose import build_config, build_service
+        from .configuring import choose_data_dir
 
         settings = {name: getattr(self, name) for name in self.class_own_traits(config=True)}
-        data_dir = Path(self.data_dir or Path(jupyter_data_dir()) / "ai-batch").expanduser().absolute()
         root_dir = Path(self._server.root_dir).expanduser().resolve()
-        config = build_config(settings, root_dir=root_dir, data_dir=data_dir, environ=os.environ)
+        config = build_config(settings, root_dir=root_dir, data_dir=choose_data_dir(self.data_dir), environ=os.environ)
         return build_service(config, environ=os.environ, on_change=on_change)
 
     def _emit_change(self, submission: Submission) -> None:

@@ -19,7 +19,7 @@ from . import presenting
 from .checking import check_machine
 from .cli import EXIT_FAILED, EXIT_OK, parse_assignments
 from .compose import BatchConfig, build_config, build_service
-from .configuring import default_data_dir, read_traits
+from .configuring import choose_data_dir, read_traits
 from .errors import BatchError, InvalidSubmissionError
 from .locating import choose_notebook, choose_root
 from .models import LogChunk, Submission, SubmissionRequest
@@ -258,7 +258,7 @@ async def run_doctor(options: argparse.Namespace) -> int:
     config = await asyncio.to_thread(read_config, options, root_dir=Path.cwd())
     checks = [*await asyncio.to_thread(check_machine, config.data_dir)]
     if all(check.ok is not False for check in checks):
-        async with open_service(options) as service:
+        async with open_service(options, config=config) as service:
             checks += await service.preflight()
     ok = all(check.ok is not False for check in checks)
     _print({"ok": ok, "checks": to_json(checks)} if options.json else presenting.format_checks(checks))
@@ -320,11 +320,13 @@ async def open_service(
     options: argparse.Namespace,
     *,
     root_dir: Path | None = None,
+    config: BatchConfig | None = None,
     meter: ProgressLine | None = None,
     watching: bool | None = None,
 ) -> AsyncIterator[SubmissionService]:
     """A service that watches (and brings files home) only where the command waits for something."""
-    config = await asyncio.to_thread(read_config, options, root_dir=root_dir or Path.cwd())
+    if config is None:
+        config = await asyncio.to_thread(read_config, options, root_dir=root_dir or Path.cwd())
     service = build_service(config, environ=os.environ, on_change=meter.tell if meter else lambda _: None)
     try:
         if watching or (watching is None and meter is not None):
@@ -339,10 +341,8 @@ async def open_service(
 def read_config(options: argparse.Namespace, *, root_dir: Path) -> BatchConfig:
     """The admin's settings, with what the command line says over them."""
     traits = read_traits()
-    data_dir = options.data_dir or traits.get("data_dir") or default_data_dir()
-    return build_config(
-        traits, root_dir=root_dir, data_dir=(Path.cwd() / Path(data_dir).expanduser()), environ=os.environ
-    )
+    data_dir = choose_data_dir(options.data_dir, traits.get("data_dir"))
+    return build_config(traits, root_dir=root_dir, data_dir=data_dir, environ=os.environ)
 
 
 def _print(value: Any) -> None:

@@ -36,6 +36,7 @@ from .queues.local.settings import WorkerSettings, default_slots
 from .wire import WireError, from_json, to_json
 
 if TYPE_CHECKING:
+    from .capture_models import BaseReference
     from .capturing import CaptureOrder
     from .models import Submission
     from .oci.base_image import BaseImage
@@ -245,7 +246,7 @@ def compact_order(order: CaptureOrder, work_root: str, *, environ: Mapping[str, 
         if not alone:
             return
         try:
-            with SignatureIndex(_index_path(order)) as index:  # a registry is not asked for nothing
+            with SignatureIndex(_index_path(order, _target(order))) as index:  # a registry is not asked for nothing
                 if not is_due(index, work_root):
                     return
             os.nice(LOWEST_PRIORITY)
@@ -305,21 +306,26 @@ def _opened(
     """The store that an order's Snapshot is for, what is known of earlier ones there, and the image below it."""
     from .snapshot.index import SignatureIndex
 
-    config = from_json(BatchConfig, order.composition)
-    with SignatureIndex(_index_path(order)) as index:
-        if config.cluster is None or order.base is None:
+    target = _target(order)
+    with SignatureIndex(_index_path(order, target)) as index:
+        if target is None:
             yield ImageLayout(order.data_dir / "store"), index, None
             return
-        with opened_snapshots(config.cluster, order.base, environ=environ) as (store, base):
+        with opened_snapshots(*target, environ=environ) as (store, base):
             yield store, index, base
 
 
-def _index_path(order: CaptureOrder) -> Path:
+def _target(order: CaptureOrder) -> tuple[ClusterConfig, BaseReference] | None:
+    """The cluster whose jobs run an order's Snapshot, and the image below it; None for the local queue."""
+    cluster = from_json(BatchConfig, order.composition).cluster
+    return (cluster, order.base) if cluster is not None and order.base is not None else None
+
+
+def _index_path(order: CaptureOrder, target: tuple[ClusterConfig, BaseReference] | None) -> Path:
     """What is known of earlier captures: one file for each place where Snapshots go."""
-    config = from_json(BatchConfig, order.composition)
-    if config.cluster is None or order.base is None:
-        return order.data_dir / "index.db"
-    return order.data_dir / "pushes" / f"{config.cluster.snapshots_id}.db"
+    from .snapshot.index import push_index_path
+
+    return order.data_dir / "index.db" if target is None else push_index_path(order.data_dir, target[0].repository.name)
 
 
 def run_worker(data_dir: Path) -> int:

@@ -7,7 +7,6 @@ what jobs may be is the admin's to say.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import sys
@@ -72,12 +71,6 @@ class ClusterConfig:
         """
         return parse_reference(self.settings.repository)
 
-    @property
-    def snapshots_id(self) -> str:
-        """What tells that place from others: a word that can be a file's name."""
-        name = f"{self.repository.host}/{self.repository.repository}"
-        return hashlib.sha256(name.encode()).hexdigest()[:32]
-
 
 # --- where jobs go ------------------------------------------------------------------------------------------------
 
@@ -139,21 +132,14 @@ def _build_config(settings: Mapping[str, Any], environ: Mapping[str, str]) -> Cl
         )
     if not settings.get("repository"):
         raise _wrong("repository", "jobs in the cluster need one")
-    named = {field.name for field in fields(KueueSettings)} - {"namespace", "profiles"}
-    chosen = {name: value for name, value in settings.items() if name in named and value}
-    plain = {
-        "settings": {
-            "queues": [DEFAULT_QUEUE],
-            **to_json(chosen),
-            "namespace": namespace,
-            "profiles": [to_json(profile) for profile in _profiles(settings)],
-        },
-        "pod": pod,
-        "container": settings.get("container") or "",
-        "registry_auth_file": settings.get("registry_auth_file") or None,
-        "registry_ca_file": settings.get("registry_ca_file") or None,
-        "mount_from": to_json(settings.get("mount_from") or ()),
+    given = {name: to_json(value) for name, value in settings.items() if value}
+    about_jobs = {
+        "queues": [DEFAULT_QUEUE],
+        **_pick(given, KueueSettings),
+        "namespace": namespace,
+        "profiles": [to_json(profile) for profile in _profiles(settings)],
     }
+    plain = {**_pick(given, ClusterConfig), "settings": about_jobs, "pod": pod}
     try:
         config = from_json(ClusterConfig, plain)
     except WireError as exc:
@@ -161,6 +147,10 @@ def _build_config(settings: Mapping[str, Any], environ: Mapping[str, str]) -> Cl
     if config.repository.tag or config.repository.digest:
         raise _wrong("repository", "it is REGISTRY/NAME, without a tag")
     return config
+
+
+def _pick(values: Mapping[str, Any], record: type[ClusterConfig | KueueSettings]) -> dict[str, Any]:
+    return {field.name: values[field.name] for field in fields(record) if field.name in values}
 
 
 def _profiles(settings: Mapping[str, Any]) -> list[KueueProfile]:

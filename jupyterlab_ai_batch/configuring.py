@@ -52,6 +52,12 @@ def _load_with_traitlets(paths: Sequence[Path]) -> dict[str, Any]:
     return {name: value for name, value in found.get(SECTION, {}).items() if isinstance(name, str)}
 
 
+def choose_data_dir(*named: str | Path | None) -> Path:
+    """Where batch jobs are kept: the first directory that is named, else the default; absolute."""
+    chosen = next((path for path in named if path), None)
+    return Path.cwd() / Path(chosen or default_data_dir()).expanduser()
+
+
 def default_data_dir() -> Path:
     from jupyter_core.paths import jupyter_data_dir
 

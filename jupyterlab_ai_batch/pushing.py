@@ -14,11 +14,10 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .configuring import default_data_dir, read_traits
+from .configuring import choose_data_dir, read_traits
 from .errors import InvalidSubmissionError, NotebookInvalidError
 from .locating import choose_notebook, choose_root, kernel_of
 from .snapshot.headstart import headstart_path, sent_ahead
@@ -46,7 +45,7 @@ def run_snapshot_to(options: Namespace, *, environ: Mapping[str, str]) -> int:
     notebook = choose_notebook(Path.cwd() / options.path)
     root_dir = choose_root(notebook, options.root)
     traits = read_traits()
-    data_dir = Path.cwd() / Path(options.data_dir or traits.get("data_dir") or default_data_dir()).expanduser()
+    data_dir = choose_data_dir(options.data_dir, traits.get("data_dir"))
     kernel_name = _kernel_name(notebook)
     layout = options.reference if _is_directory(options.reference) else ""
     place = (kernel_name, str(notebook), str(root_dir), str(data_dir), options.capture_from, layout)
@@ -113,13 +112,12 @@ def _capture(
     from datetime import datetime, timezone
 
     from .snapshot.capture import capture
-    from .snapshot.index import SignatureIndex
+    from .snapshot.index import SignatureIndex, push_index_path
 
     with _opened_store(options.reference, environ, options.mount_from) as (store, name, target):
         if target.startswith("sha256:"):
             raise InvalidSubmissionError("An image gets its digest when it is pushed.", hint="Name a tag instead.")
-        # One for each target: what it says about layers holds for one store only.
-        with SignatureIndex(data_dir / "pushes" / f"{sha256(name.encode()).hexdigest()[:32]}.db") as index:
+        with SignatureIndex(push_index_path(data_dir, name)) as index:
             summary = capture(
                 request,
                 store=store,
@@ -163,7 +161,7 @@ def _opened_store(
     neighbours = tuple(parse_reference(f"{parsed.host}/{name}").repository for name in mount_from)
     settings = replace(RegistrySettings.of_user(environ, home=Path.home()), mount_from=neighbours)
     with connect(parsed, settings) as registry:
-        yield registry, f"{parsed.host}/{parsed.repository}", parsed.target
+        yield registry, parsed.name, parsed.target
 
 
 class _Progress:

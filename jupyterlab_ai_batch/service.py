@@ -43,7 +43,7 @@ from .observing import mark_unwritten
 from .oci.port import BlobStore
 from .planning import plan_in_child
 from .queues.port import QueueBackend, StoredOutputs
-from .tasks import end_task
+from .tasks import end_tasks
 from .validation import CheckedNotebook, NotebookParameters, check_notebook, check_request
 from .watching import Watcher, capture_cancelled
 from .wire import dumps, format_time, from_json, loads
@@ -144,7 +144,7 @@ class SubmissionService:
     async def stop(self) -> None:
         """Let go of everything but the Submissions."""
         if self._watch is not None:
-            await end_task(self._watch)
+            await end_tasks(self._watch)
             self._watch = None
         await self._backend.close()
         await asyncio.to_thread(self._ledger.close)

@@ -6,13 +6,16 @@ import asyncio
 from typing import Any
 
 
-async def end_task(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait until it has ended, however it ends.
+async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait until they have ended, however they end.
 
-    Not by awaiting it: a cancellation of the caller that arrives meanwhile could not be told from the task's own, and
+    Not by awaiting them: a cancellation of the caller that arrives meanwhile could not be told from a task's own, and
     would be lost.
     """
-    task.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()  # looked at, so that asyncio does not complain
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not complain

@@ -24,7 +24,7 @@ from .ledger import Ledger
 from .models import Observation, QueueEntry, Submission
 from .observing import apply_observation, is_same, mark_lost, mark_stale, unless_unchanged
 from .queues.port import QueueBackend
-from .tasks import end_task
+from .tasks import end_tasks
 from .words import SubmissionState
 
 CAPTURE_TICK_S = 0.25
@@ -82,14 +82,13 @@ class Watcher:
                 if wanted and (listener is None or listener.done()):
                     listener = asyncio.create_task(self._listen())
                 elif not wanted and listener is not None:
-                    await end_task(listener)
+                    await end_tasks(listener)
                     listener = None
                 await self._wait(active)
         finally:
             if listener is not None:
-                await end_task(listener)
-            for task in list(self._collects.values()):
-                await end_task(task)
+                await end_tasks(listener)
+            await end_tasks(*self._collects.values())
 
     async def tick(self, *, collect: bool = True) -> Sequence[Submission]:
         """Bring every Submission that has not ended up to date and start to collect where due; returns them."""
@@ -101,10 +100,11 @@ class Watcher:
                 present[submission.id] = await self._look_at_capture(submission)
         queued = [s for s in (present.get(s.id, s) for s in active) if s.state is not SubmissionState.CAPTURING]
         present.update(await self._observe([s for s in queued if not s.state.is_terminal]))
+        current = [present[submission.id] for submission in active]
         if collect:
-            self._start_collects([present[s.id] for s in active if present[s.id].state is SubmissionState.COLLECTING])
+            self._start_collects([s for s in current if s.state is SubmissionState.COLLECTING])
         await self._publish(present)
-        return [s for s in present.values() if not s.state.is_terminal and s.backend == self._backend.name]
+        return [s for s in current if not s.state.is_terminal]
 
     async def _leave_alone(self, submissions: Sequence[Submission]) -> dict[str, Submission]:
         """Those of a backend that was configured once, and may be again."""

@@ -138,16 +138,12 @@ def install_node() -> None:
 
 
 def install_python_packages() -> None:
-    install_project("dev")
-
-
-def install_project(extra: str) -> None:
-    """This tree's package and what ``extra`` needs. The link goes first: pip would write its files into this tree."""
+    """The link goes first: pip would write its files into this tree."""
     if LINK.is_symlink():
         LINK.unlink()
     pip = [str(BIN / "python"), "-m", "pip", "install", "-q"]
     # The front end is built below, by the same npm scripts as always.
-    run([*pip, "-c", "constraints.txt", "-e", f".[{extra}]"], SKIP_JUPYTER_BUILDER="1")
+    run([*pip, "-c", "constraints.txt", "-e", ".[dev]"], SKIP_JUPYTER_BUILDER="1")
 
 
 def install_npm_packages() -> None:
@@ -173,11 +169,6 @@ def install_sandbox() -> None:
             apt_install("bubblewrap")
         else:
             print("bubblewrap is not installed: batch jobs will run without isolation. Ask your admin for it.")
-
-
-def install_cluster_packages() -> None:
-    install_project("cluster")
-    link_extension()
 
 
 def install_cluster_programs() -> None:
@@ -218,7 +209,11 @@ BASE_STEPS = (
         inputs=("src", "style", "schema", "package.json", "package-lock.json", "tsconfig.json"),
         results=(ROOT / "jupyterlab_ai_batch/labextension/package.json",),
     ),
-    Step("link", link_extension, inputs=("package.json", "pyproject.toml", "install.json", "jupyter-config")),
+    Step(
+        "link",
+        link_extension,
+        inputs=("package.json", "pyproject.toml", "constraints.txt", "install.json", "jupyter-config"),
+    ),
     Step("sandbox", install_sandbox),
 )
 TEST_STEPS = (
@@ -236,10 +231,7 @@ TEST_STEPS = (
         results=() if all(map(is_installed, PROGRAMS)) else (CURRENT,),
     ),
 )
-CLUSTER_STEPS = (
-    Step("cluster-packages", install_cluster_packages, inputs=("pyproject.toml", "constraints.txt")),
-    Step("cluster-programs", install_cluster_programs),
-)
+CLUSTER_STEPS = (Step("cluster-programs", install_cluster_programs),)
 
 
 def main() -> int:

@@ -40,6 +40,11 @@ class Reference:
     digest: str | None = None
 
     @property
+    def name(self) -> str:
+        """The repository without what is meant there."""
+        return f"{self.host}/{self.repository}"
+
+    @property
     def endpoint(self) -> str:
         """Host and port that answer requests: Docker Hub's are elsewhere."""
         return _DOCKER_HUB_ENDPOINT if self.host == DOCKER_HUB else self.host
@@ -52,7 +57,7 @@ class Reference:
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""
-        return f"{self.host}/{self.repository}{tag}{digest}"
+        return f"{self.name}{tag}{digest}"
 
 
 def parse_reference(text: str) -> Reference:

@@ -9,6 +9,7 @@ that a power failure cut short, nobody waits for the disk.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -24,7 +25,7 @@ from typing import Any, TypeVar
 from ..oci.storage import ensure_private_directory, storage_errors
 from .index_columns import IndexedFile, pack_files, unpack_files
 
-__all__ = ["IndexedFile", "SealedTree", "SignatureIndex", "TreeRecord"]
+__all__ = ["IndexedFile", "SealedTree", "SignatureIndex", "TreeRecord", "push_index_path"]
 
 _T = TypeVar("_T")
 _VERSION = 5
@@ -169,6 +170,11 @@ class SignatureIndex:
         for suffix in ("", "-journal"):
             with suppress(FileNotFoundError):
                 self._path.with_name(self._path.name + suffix).unlink()
+
+
+def push_index_path(data_dir: Path, place: str) -> Path:
+    """Where to keep what is known of the Snapshots in a store elsewhere; ``place`` names it, as ``host/repository``."""
+    return data_dir / "pushes" / f"{hashlib.sha256(place.encode()).hexdigest()[:32]}.db"
 
 
 def _select(connection: sqlite3.Connection, columns: str, key: str) -> tuple[Any, ...] | None:

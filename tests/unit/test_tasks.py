@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from jupyterlab_ai_batch.tasks import end_task
+from jupyterlab_ai_batch.tasks import end_tasks
 
 
 async def slow_to_end(began, may_end):
@@ -22,13 +22,13 @@ def test_a_cancellation_of_the_caller_is_not_lost():
         began, may_end = asyncio.Event(), asyncio.Event()
         task = asyncio.create_task(slow_to_end(began, may_end))
         await began.wait()
-        caller = asyncio.create_task(end_task(task))
+        caller = asyncio.create_task(end_tasks(task))
         await asyncio.sleep(0)
         caller.cancel()
         with pytest.raises(asyncio.CancelledError):
             await caller
         may_end.set()
-        await end_task(task)
+        await end_tasks(task)
         assert task.cancelled()
 
     asyncio.run(story())
@@ -43,7 +43,7 @@ def test_however_it_ends():
     async def story():
         task = asyncio.create_task(fails())
         await asyncio.sleep(0)
-        await end_task(task)
+        await end_tasks(task)
         assert isinstance(task.exception(), ValueError)
 
     asyncio.run(story())

@@ -225,7 +225,7 @@ class KubernetesApi:
         with map_client_errors(call.request):
             response = await self._send(client, call)
             if response.status == HTTPStatus.UNAUTHORIZED:  # a token that was replaced since it was read
-                response.close()
+                hang_up(response)
                 await self._connection.renew(client)
                 response = await self._send(await self._connection.client(), call)
             try:

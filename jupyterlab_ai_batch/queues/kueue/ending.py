@@ -14,6 +14,7 @@ from datetime import datetime
 
 from ...errors import BatchError
 from ...models import Explanation, Observation, QueueEntry
+from ...tasks import end_tasks
 from ...words import OutputsState, SubmissionState
 from .conditions import Reading, observe
 from .explanations import deleted_elsewhere
@@ -75,10 +76,7 @@ class Endings:
     async def stop(self) -> None:
         tasks = list(self._tasks.values())
         self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end_tasks(*tasks)
 
     async def _find_out(self, submission_id: str, entry: QueueEntry | None) -> Observation:
         pauses = self._make_pauses()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ...errors import BatchError, RegistryDeniedError
+from ...tasks import end_tasks
 from .history import History, read_history
 from .pauses import Pauses
 from .repository import OutputsRepository
@@ -108,10 +109,7 @@ class Histories:
         """Read no more, and let go of the connection."""
         tasks = [known.task for known in self._known.values() if known.task is not None]
         self._known.clear()
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end_tasks(*tasks)
         repository, self._repository = self._repository, None
         if repository is not None:
             await in_thread(repository.close)

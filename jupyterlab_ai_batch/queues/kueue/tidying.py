@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from ...errors import BatchError
 from ...oci.layout import ImageLayout
 from ...oci.storage import remove_tree
+from ...tasks import end_tasks
 from .api import JOBS, ClusterApi, Json
 from .cache import has_ended
 from .entries import entry_of
@@ -75,8 +76,7 @@ class Tidier:
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await end_tasks(self._task)
 
     async def _tidy(self, jobs: Sequence[Json]) -> None:
         try:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Coroutine
 from typing import ParamSpec, TypeVar
 
-from ...tasks import end_task
+from ...tasks import end_tasks
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,7 +44,7 @@ async def with_silences(chunks: AsyncGenerator[T, None], silence_s: float) -> As
             found = await piece
         finally:
             if not piece.done():
-                await end_task(piece)
+                await end_tasks(piece)
         if not found:
             return
         yield found[0]
