@@ -36,9 +36,12 @@ def wait_for_cell(session: Session, submission: str, cell: int) -> None:
     wait_for(f"cell {cell} runs", lambda: (session.get(submission)["progress"] or {}).get("cell") == cell)
 
 
+def log(session: Session, submission: str) -> str:
+    return session.call("GET", f"submissions/{submission}/logs?limit=1000000")["text"]
+
+
 def ticks(session: Session, submission: str) -> list[int]:
-    text = session.call("GET", f"submissions/{submission}/logs?limit=1000000")["text"]
-    return [int(line.split()[1]) for line in text.splitlines() if line.startswith("tick ")]
+    return [int(line.split()[1]) for line in log(session, submission).splitlines() if line.startswith("tick ")]
 
 
 @contextmanager
@@ -52,18 +55,19 @@ def stopped(testbed: Testbed, component: str) -> Iterator[None]:
 
 def test_the_api_server(session: Session, testbed: Testbed):
     """Stale for that time, with the reason and since when; then the log has every line once."""
-    submission = submit(session, "a", COUNTS.format(count=80), "open('result.txt', 'w').write('42')")
+    submission = submit(session, "a", COUNTS.format(count=60), "open('result.txt', 'w').write('42')")
     wait_for("it says something", lambda: len(ticks(session, submission)) > 3)
     with stopped(testbed, "apiserver"):
         stale = wait_for("it is stale", lambda: session.get(submission), until=lambda seen: seen["stale"])
         assert (stale["state"], stale["explanation"]["code"]) == ("running", "backend_unreachable")
+        assert stale["explanation"]["since"]
         known = len(ticks(session, submission))
         assert known > 3
     wait_for("it is right again", lambda: not session.get(submission)["stale"])
     wait_for("the log goes on", lambda: len(ticks(session, submission)) > known)
     seen = session.wait_for(submission, within_s=RECOVERED_WITHIN_S)
     assert (seen["state"], len(seen["attempts"])) == ("succeeded", 1), seen
-    assert ticks(session, submission) == list(range(80))
+    assert ticks(session, submission) == list(range(60))
     assert session.read("a/result.txt") == "42"
 
 
@@ -117,8 +121,8 @@ def scale(cluster: Cluster, replicas: int) -> None:
         )
 
 
-def test_the_registry(session: Session, testbed: Testbed):
-    """A run outlives it and stores its results when it is back; a capture meanwhile says what is in its way."""
+def test_the_registry(session: Session, testbed: Testbed, registry: Callable):
+    """A run outlives it and stores its results when it is back; what is submitted then fails and leaves nothing."""
     submission = submit(
         session, "a", "open('early.txt', 'w').write('x')", COUNTS.format(count=24), "open('late.txt', 'w').write('y')"
     )
@@ -129,9 +133,14 @@ def test_the_registry(session: Session, testbed: Testbed):
         assert seen["explanation"]["code"] == "registry_unreachable", seen
         assert seen["explanation"]["resolution"], seen
         wait_for("the last line", lambda: ticks(session, submission)[-1:] == [23], within_s=60)
-        assert session.get(submission)["state"] in ("running", "collecting")
+        wait_for("its results wait", lambda: "not be stored yet, trying again" in log(session, submission))
+        assert session.get(submission)["state"] == "running"
     seen = session.wait_for(submission)
     assert (seen["state"], seen["outputs"]["state"]) == ("succeeded", "collected"), seen
     assert [session.read(f"a/{name}.txt") for name in ("early", "late")] == ["x", "y"]
     assert ticks(session, submission) == list(range(24))
+    jobs = session.namespace.cluster.list("batch/v1", "Job", namespace=session.namespace.name)
+    assert not [job for job in jobs if refused in str(job)]
+    with registry("users/alice", user="alice") as repository:
+        assert f"snapshot-{refused}" not in repository.tag_names()
     assert session.wait_for(session.call("POST", f"submissions/{refused}/resubmit")["id"])["state"] == "succeeded"
