@@ -5,13 +5,15 @@ names. What a test made is gone after it; when it fails, its namespaces are show
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pytest
 
 from testbed.instance import inside
 from testbed.push import open_repository
 
+from .hub import PROFILE, Session, Start, start_session
 from .queues import Kueue
 from .reach import Cluster, Namespace, Testbed, testbed_directory, unique, wait_for
 
@@ -65,6 +67,43 @@ def kueue(cluster: Cluster, make_namespace: Callable[..., Namespace]) -> Iterato
     made = Kueue(cluster)
     yield made
     made.clean_up()
+
+
+@pytest.fixture
+def make_user(testbed: Testbed, kueue: Kueue, make_namespace: Callable[..., Namespace]) -> Callable[..., Namespace]:
+    """Makes users' namespaces, under Pod Security ``restricted``, each beside a pool of its own."""
+
+    def make(prefix: str = "user", *, slices: int = 1) -> Namespace:
+        wait_for("the image is in the registry", lambda: testbed.component("user-image")["state"] == "ready")
+        namespace = make_namespace(prefix, **{"pod-security.kubernetes.io__enforce": "restricted"})
+        kueue.make_pool(slices=slices, fair=False).admit(namespace)
+        return namespace
+
+    return make
+
+
+@pytest.fixture
+def start(testbed: Testbed, cluster: Cluster, make_user: Callable[..., Namespace]) -> Start:
+    """Starts a user's session, with these settings over the hub's."""
+
+    def start(
+        *,
+        slices: int = 1,
+        profiles: Sequence[Mapping[str, Any]] = (PROFILE,),
+        environ: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+        **settings: Any,
+    ) -> Session:
+        return start_session(
+            cluster,
+            make_user(slices=slices),
+            authority=testbed.authority,
+            settings={"profiles": profiles, **settings},
+            environ=environ,
+            arguments=arguments,
+        )
+
+    return start
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,11 @@ import re
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import yaml
 
 from testbed.places import ROOT
@@ -26,7 +27,9 @@ AUTHORITIES = "registry-ca"
 CONFIG = "batch-config"
 PORT = 8888
 TOKEN = "of-this-test"
+WAITS = "import time\nprint('begun', flush=True)\nwhile True: time.sleep(0.1)"
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
+Start = Callable[..., "Session"]
 PROFILE = {
     "name": "slice",
     "title": "One slice",
@@ -169,6 +172,11 @@ class Session:
         """The Submission's id."""
         return self.call("POST", "submissions", {"notebook_path": notebook, "profile": "slice", **options})["id"]
 
+    def submit_cells(self, name: str, *cells: str, **options: Any) -> str:
+        """A notebook of these cells, alone in a folder of its name; the Submission's id."""
+        self.write_notebook(f"{name}/{name}.ipynb", *cells)
+        return self.submit(f"{name}/{name}.ipynb", capture_from="folder", **options)
+
     def get(self, submission_id: str) -> dict[str, Any]:
         return self.call("GET", f"submissions/{submission_id}")
 
@@ -183,6 +191,13 @@ class Session:
         )
         assert found["state"] in wanted, found
         return found
+
+
+def refused(call: Callable[[], object]) -> dict[str, Any]:
+    """The error that a call is answered with."""
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        call()
+    return json.loads(caught.value.read())["error"]
 
 
 def start_session(

@@ -3,16 +3,13 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from testbed.places import ROOT
 
-from .hub import PROFILE, TOKEN, Session, start_session
-from .queues import Kueue
-from .reach import Cluster, Namespace, Testbed, wait_for
+from .hub import PROFILE, TOKEN, Session, Start
 
 UI_TESTS = ROOT / "ui-tests"
 PLAYWRIGHT = UI_TESTS / "node_modules" / ".bin" / "playwright"
@@ -32,16 +29,12 @@ pytestmark = [
 
 
 @pytest.fixture
-def session(testbed: Testbed, cluster: Cluster, kueue: Kueue, make_namespace: Callable[..., Namespace]) -> Session:
+def session(start: Start) -> Session:
     """A user's, with two queues to choose from."""
-    wait_for("the image is in the registry", lambda: testbed.component("user-image")["state"] == "ready")
-    namespace = make_namespace("user", **{"pod-security.kubernetes.io__enforce": "restricted"})
-    kueue.make_pool(slices=2, fair=False).admit(namespace)
-    return start_session(
-        cluster,
-        namespace,
-        authority=testbed.authority,
-        settings={"queues": ["batch", "interactive"], "profiles": [{**PROFILE, "cpu_millicores": 500}]},
+    return start(
+        slices=2,
+        queues=["batch", "interactive"],
+        profiles=[{**PROFILE, "cpu_millicores": 500}],
         arguments=["--LabApp.expose_app_in_browser=True", f"--LabServerApp.extra_labextensions_path={GALATA}"],
     )
 

@@ -4,11 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from .hub import PROFILE, Session
+from .hub import PROFILE, WAITS, Session, Start, refused
 from .reach import wait_for
-from .test_session import Start, refused, start, waiting_notebook
-
-__all__ = ["start"]
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -16,12 +13,6 @@ TWO_SLICES = {**PROFILE, "name": "two", "title": "Two slices", "gpu_slots": 2}
 SMALL = {**PROFILE, "name": "small", "title": "Small", "scratch_bytes": 20 * 1024**2}
 TOO_MUCH = "x = []\nwhile True: x.append(bytearray(b'x') * 2**24)"
 FILLS = "open('/var/run/ai-batch/scratch/big', 'wb').write(bytes(200 * 2**20))\nimport time; time.sleep(120)"
-WAITS = "import time\nprint('begun', flush=True)\nwhile True: time.sleep(0.1)"
-
-
-def submit(session: Session, name: str, *cells: str, **options: object) -> str:
-    session.write_notebook(f"{name}/{name}.ipynb", *cells)
-    return session.submit(f"{name}/{name}.ipynb", capture_from="folder", **options)
 
 
 def explained(session: Session, submission: str, code: str | set[str], *states: str) -> dict:
@@ -41,11 +32,11 @@ def explained(session: Session, submission: str, code: str | set[str], *states: 
 
 def test_what_a_job_does_wrong_is_explained(start: Start):
     """A failing cell, memory, disk, time: they end as failed, and what there was is at home."""
-    session = start(slices=5, profiles=[SMALL])
-    failing = submit(session, "cell", "open('before.txt', 'w').write('x')", "1 / 0")
-    memory = submit(session, "memory", TOO_MUCH)
-    disk = submit(session, "disk", FILLS, profile="small")
-    late = submit(session, "late", "open('before.txt', 'w').write('x')", WAITS, max_duration_s=25)
+    session = start(slices=5, profiles=[PROFILE, SMALL])
+    failing = session.submit_cells("cell", "open('before.txt', 'w').write('x')", "1 / 0")
+    memory = session.submit_cells("memory", TOO_MUCH)
+    disk = session.submit_cells("disk", FILLS, profile="small")
+    late = session.submit_cells("late", "open('before.txt', 'w').write('x')", WAITS, max_duration_s=25)
 
     seen = explained(session, failing, "cell_failed")
     assert "ZeroDivisionError" in seen["explanation"]["summary"]
@@ -62,18 +53,18 @@ def test_what_a_job_does_wrong_is_explained(start: Start):
 
 def test_what_cannot_run_is_explained(start: Start, registry: Callable):
     """Too much for the pool, no such queue, an image that is gone; each can be cancelled."""
-    session = start(profiles=[TWO_SLICES], queues=["batch", "missing"])
+    session = start(profiles=[PROFILE, TWO_SLICES], queues=["batch", "missing"])
     for queue in ("missing", "nowhere"):  # one that the admin names and the cluster has not; one that nobody names
-        error = refused(lambda queue=queue: submit(session, queue, "1", queue=queue))
+        error = refused(lambda queue=queue: session.submit_cells(queue, "1", queue=queue))
         assert error["code"] == "queue_unknown"
 
-    large = submit(session, "large", "1", profile="two")
+    large = session.submit_cells("large", "1", profile="two")
     explained(session, large, "exceeds_quota", "blocked")
 
-    running = session.submit(waiting_notebook(session))
+    running = session.submit_cells("wait", WAITS)
     session.wait_for(running, "running")
-    queued = submit(session, "image", "1")
-    gone = submit(session, "gone", "1")
+    queued = session.submit_cells("image", "1")
+    gone = session.submit_cells("gone", "1")
     digest = session.wait_for(gone, "queued")["snapshot"]["digest"]
     # Kueue may not try one that is like another which did not fit.
     explained(session, queued, {"waiting_for_quota", "waiting_in_queue"}, "queued")

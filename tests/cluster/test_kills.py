@@ -12,7 +12,6 @@ import pytest
 from jupyterlab_ai_batch.oci.mentions import mentioned
 
 from .hub import PORT, SESSION, SETTINGS, TOKEN, Session, copy_login, prepare_namespace, session_pod
-from .queues import Kueue
 from .reach import Cluster, Namespace, Testbed, wait_for
 
 pytestmark = pytest.mark.timeout(900)
@@ -71,11 +70,9 @@ class Mortal:
 
 
 @pytest.fixture
-def mortal(testbed: Testbed, cluster: Cluster, kueue: Kueue, make_namespace: Callable[..., Namespace]) -> Mortal:
+def mortal(testbed: Testbed, cluster: Cluster, make_user: Callable[..., Namespace]) -> Mortal:
     """In front of a pool that has no slice, so that Jobs stay in the queue."""
-    wait_for("the image is in the registry", lambda: testbed.component("user-image")["state"] == "ready")
-    namespace = make_namespace("user", **{"pod-security.kubernetes.io__enforce": "restricted"})
-    kueue.make_pool(slices=0, fair=False).admit(namespace)
+    namespace = make_user(slices=0)
     copy_login(cluster, namespace)
     prepare_namespace(namespace, settings=SETTINGS, authority=testbed.authority)
     body = session_pod(environ={"PYTHONPATH": PLACE})

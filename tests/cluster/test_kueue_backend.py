@@ -27,8 +27,9 @@ from jupyterlab_ai_batch.queues.kueue.settings import KueueProfile, KueueSetting
 from jupyterlab_ai_batch.words import OutputsState, SubmissionState
 from testbed.user_image import HOME
 
+from .hub import AUTHORITIES, IMAGE, REPOSITORY, SECRET, copy_login
 from .objects import pod, pod_spec
-from .queues import GPU, Kueue
+from .queues import GPU
 from .reach import Cluster, Namespace, Testbed, wait_for
 from .snapshots import NOTEBOOK, push_notebook
 
@@ -36,12 +37,9 @@ Seen = TypeVar("Seen")
 
 pytestmark = pytest.mark.timeout(400)
 
-USER_IMAGE = "registry.testbed:5000/base/user:v1"
 IMAGE_ID = f"registry.testbed:5000/base/user@sha256:{'0' * 64}"
-REPOSITORY = "registry.testbed:5000/users/alice"
 PYTHON = "/opt/venv/bin/python"
 SESSION = "session"
-REGISTRY_SECRET = "registry"
 WITHIN_S = 120.0
 ENDS = "open('result.txt', 'w').write('42'); print('hello')"
 WAITS = "import time, pathlib\nwhile not pathlib.Path('/tmp/go').exists(): time.sleep(0.1)"
@@ -110,21 +108,16 @@ class User:
 def user(
     testbed: Testbed,
     cluster: Cluster,
-    kueue: Kueue,
     registry: Callable,
-    make_namespace: Callable[..., Namespace],
+    make_user: Callable[..., Namespace],
     tmp_path: Path,
 ) -> User:
-    """One whose pool has a single slice, under Pod Security ``restricted``."""
-    wait_for("the image is in the registry", lambda: testbed.component("user-image")["state"] == "ready")
-    namespace = make_namespace(**{"pod-security.kubernetes.io__enforce": "restricted"})
-    kueue.make_pool(slices=1, fair=False).admit(namespace)
-    login = cluster.get("v1", "Secret", REGISTRY_SECRET, namespace="alice")["data"]
-    body = {"type": "kubernetes.io/dockerconfigjson", "metadata": {"name": REGISTRY_SECRET}, "data": login}
-    namespace.create({"apiVersion": "v1", "kind": "Secret", **body})
-    body = {"metadata": {"name": "registry-ca"}, "data": {"ca.crt": testbed.authority}}
+    """One whose pool has a single slice."""
+    namespace = make_user()
+    copy_login(cluster, namespace)
+    body = {"metadata": {"name": AUTHORITIES}, "data": {"ca.crt": testbed.authority}}
     namespace.create({"apiVersion": "v1", "kind": "ConfigMap", **body})
-    namespace.create(pod(SESSION, pod_spec(USER_IMAGE, "sleep 3600")))
+    namespace.create(pod(SESSION, pod_spec(IMAGE, "sleep 3600")))
     namespace.wait_for_phase(SESSION, "Running")
     shape = Profile(name="slice", title="One slice", cpu_millicores=100, memory_bytes=512 * 1024**2, gpu_slots=1)
     settings = KueueSettings(
@@ -132,8 +125,8 @@ def user(
         queues=("batch", "missing"),
         profiles=(KueueProfile(profile=shape, gpu_resource=GPU, scratch_bytes=1024**3, grace_period_s=15),),
         repository=REPOSITORY,
-        registry_secret=REGISTRY_SECRET,
-        registry_ca_config_map="registry-ca",
+        registry_secret=SECRET,
+        registry_ca_config_map=AUTHORITIES,
     )
     return User(namespace, settings, registry, tmp_path)
 
@@ -327,10 +320,10 @@ def test_pod_security_refuses_at_submit(user: User, cluster: Cluster):
     name = user.namespace.name
     user.label(cluster, "privileged")
     volumes = [{"name": "data", "nfs": {"server": "storage.example", "path": "/data"}}]
-    body = pod("older", pod_spec(USER_IMAGE, "sleep 3600", volumes=volumes, schedulerName="nobody"))
+    body = pod("older", pod_spec(IMAGE, "sleep 3600", volumes=volumes, schedulerName="nobody"))
     body["spec"]["containers"][0]["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
     user.namespace.create(body)
-    running = {"name": "main", "ready": True, "restartCount": 0, "image": USER_IMAGE, "imageID": IMAGE_ID}
+    running = {"name": "main", "ready": True, "restartCount": 0, "image": IMAGE, "imageID": IMAGE_ID}
     status = {"containerStatuses": [{**running, "state": {"running": {"startedAt": "2026-11-20T10:00:00Z"}}}]}
     patch = ["--subresource=status", "--type=merge", "-p", json.dumps({"status": status})]
     subprocess.run(["kubectl", "patch", "pod", "older", "-n", name, *patch], check=True, capture_output=True)

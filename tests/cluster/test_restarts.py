@@ -5,9 +5,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from .hub import SETTINGS, Session, start_session
-from .queues import Kueue
-from .reach import Cluster, Namespace, Testbed, wait_for
+from .hub import Session, Start
+from .reach import Cluster, Testbed, wait_for
 
 pytestmark = pytest.mark.timeout(700)
 
@@ -19,17 +18,8 @@ RECOVERED_WITHIN_S = 330.0
 
 
 @pytest.fixture
-def session(testbed: Testbed, cluster: Cluster, kueue: Kueue, make_namespace: Callable[..., Namespace]) -> Session:
-    """Beside a pool of one slice."""
-    wait_for("the image is in the registry", lambda: testbed.component("user-image")["state"] == "ready")
-    namespace = make_namespace("user", **{"pod-security.kubernetes.io__enforce": "restricted"})
-    kueue.make_pool(slices=1, fair=False).admit(namespace)
-    return start_session(cluster, namespace, authority=testbed.authority, settings=SETTINGS)
-
-
-def submit(session: Session, name: str, *cells: str) -> str:
-    session.write_notebook(f"{name}/{name}.ipynb", *cells)
-    return session.submit(f"{name}/{name}.ipynb", capture_from="folder")
+def session(start: Start) -> Session:
+    return start()
 
 
 def wait_for_cell(session: Session, submission: str, cell: int) -> None:
@@ -55,7 +45,7 @@ def stopped(testbed: Testbed, component: str) -> Iterator[None]:
 
 def test_the_api_server(session: Session, testbed: Testbed):
     """Stale for that time, with the reason and since when; then the log has every line once."""
-    submission = submit(session, "a", COUNTS.format(count=60), "open('result.txt', 'w').write('42')")
+    submission = session.submit_cells("a", COUNTS.format(count=60), "open('result.txt', 'w').write('42')")
     wait_for("it says something", lambda: len(ticks(session, submission)) > 3)
     with stopped(testbed, "apiserver"):
         stale = wait_for("it is stale", lambda: session.get(submission), until=lambda seen: seen["stale"])
@@ -73,9 +63,9 @@ def test_the_api_server(session: Session, testbed: Testbed):
 
 def test_kueue(session: Session, cluster: Cluster):
     """What runs goes on, and says that its end cannot be recorded; what waits gets its turn afterwards."""
-    running = submit(session, "a", COUNTS.format(count=30))
+    running = session.submit_cells("a", COUNTS.format(count=30))
     session.wait_for(running, "running")
-    waiting = submit(session, "b", "open('result.txt', 'w').write('42')")
+    waiting = session.submit_cells("b", "open('result.txt', 'w').write('42')")
     wait_for("a position", lambda: session.get(waiting)["position"])
     scale(cluster, 0)
     try:
@@ -86,7 +76,7 @@ def test_kueue(session: Session, cluster: Cluster):
         )
         assert (ended["state"], ended["stale"]) == ("running", False)
         assert session.get(waiting)["state"] == "queued"
-        late = submit(session, "c", "open('result.txt', 'w').write('43')")
+        late = session.submit_cells("c", "open('result.txt', 'w').write('43')")
         found = wait_for(
             "what is handed in now waits, or is refused with a reason",
             lambda: session.get(late),
@@ -123,12 +113,12 @@ def scale(cluster: Cluster, replicas: int) -> None:
 
 def test_the_registry(session: Session, testbed: Testbed, registry: Callable):
     """A run outlives it and stores its results when it is back; what is submitted then fails and leaves nothing."""
-    submission = submit(
-        session, "a", "open('early.txt', 'w').write('x')", COUNTS.format(count=24), "open('late.txt', 'w').write('y')"
+    submission = session.submit_cells(
+        "a", "open('early.txt', 'w').write('x')", COUNTS.format(count=24), "open('late.txt', 'w').write('y')"
     )
     wait_for_cell(session, submission, 2)
     with stopped(testbed, "registry"):
-        refused = submit(session, "b", "1")
+        refused = session.submit_cells("b", "1")
         seen = session.wait_for(refused, "failed")
         assert seen["explanation"]["code"] == "registry_unreachable", seen
         assert seen["explanation"]["resolution"], seen

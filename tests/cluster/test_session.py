@@ -3,18 +3,16 @@
 import io
 import json
 import subprocess
-import urllib.error
 import zipfile
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import yaml
 
-from .hub import PROFILE, REPOSITORY, SECRET, Session, copy_login, start_session
+from .hub import REPOSITORY, SECRET, WAITS, Session, Start, copy_login
 from .objects import QUEUE_LABEL, pod, pod_spec
-from .queues import GPU, SLEEP, Kueue
-from .reach import Cluster, Namespace, Testbed, wait_for
+from .queues import GPU, SLEEP
+from .reach import Cluster, Namespace, wait_for
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -40,21 +38,6 @@ json.dump({
     "here": os.getcwd(),
 }, open("seen.json", "w"))
 """
-Start = Callable[..., Session]
-
-
-@pytest.fixture
-def start(testbed: Testbed, cluster: Cluster, kueue: Kueue, make_namespace: Callable[..., Namespace]) -> Start:
-    """Starts a user's session under Pod Security ``restricted``, beside a pool of some slices."""
-
-    def start(*, slices: int = 1, profiles: list[dict[str, Any]] | None = None, **settings: Any) -> Session:
-        wait_for("the image is in the registry", lambda: testbed.component("user-image")["state"] == "ready")
-        namespace = make_namespace("user", **{"pod-security.kubernetes.io__enforce": "restricted"})
-        kueue.make_pool(slices=slices, fair=False).admit(namespace)
-        chosen = {"profiles": [PROFILE, *(profiles or [])], **settings}
-        return start_session(cluster, namespace, authority=testbed.authority, settings=chosen, environ=ENVIRON)
-
-    return start
 
 
 def test_a_notebook_runs_and_comes_home(start: Start):
@@ -71,12 +54,12 @@ def test_a_notebook_runs_and_comes_home(start: Start):
 
 def test_a_job_sees_what_was_submitted(start: Start):
     """Packages, modules and the admin's variables as they were; nothing that came later, and nothing secret."""
-    session = start(environment_allow=["PATH", "HOME", "SITE", "*"])
+    session = start(environ=ENVIRON, environment_allow=["PATH", "HOME", "SITE", "*"])
     install(session, "1.0", name="red")
     session.write("study/local_module.py", "NAME = 'mine'")
     session.write("study/data.txt", "captured")
     session.write_notebook("study/a.ipynb", LOOK)
-    blocker = session.submit(waiting_notebook(session))
+    blocker = session.submit_cells("wait", WAITS)
     session.wait_for(blocker, "running")
     submission = session.submit("study/a.ipynb")
     session.wait_for(submission, "queued")
@@ -137,11 +120,9 @@ def test_a_session_takes_its_slice_back(start: Start, shell_image: str):
     assert session.read("early.txt") == "x"
 
 
-def test_exported_yaml_runs_elsewhere(
-    start: Start, cluster: Cluster, kueue: Kueue, make_namespace: Callable[..., Namespace]
-):
+def test_exported_yaml_runs_elsewhere(start: Start, cluster: Cluster, make_user: Callable[..., Namespace]):
     """``kubectl apply`` in a namespace that has only what the YAML's first lines name, after ours is gone."""
-    session = start()
+    session = start(environ=ENVIRON)
     session.write_notebook("a.ipynb", "open('result.txt', 'w').write('42')")
     submission = session.submit("a.ipynb")
     session.wait_for(submission)
@@ -150,8 +131,7 @@ def test_exported_yaml_runs_elsewhere(
     exported = yaml.safe_load(text)
     assert TOKEN not in text
 
-    elsewhere = make_namespace("elsewhere", **{"pod-security.kubernetes.io__enforce": "restricted"})
-    kueue.make_pool(slices=1, fair=False).admit(elsewhere)
+    elsewhere = make_user("elsewhere")
     copy_login(cluster, elsewhere)
     needs = [line for line in text.splitlines() if line.startswith("# needs")]
     assert len(needs) == 3, text
@@ -181,21 +161,8 @@ def install(session: Session, version: str, *, name: str) -> None:
     session.run(f"cat > /tmp/{wheel_name}; pip install --no-index -q /tmp/{wheel_name}", stdin=content.getvalue())
 
 
-def waiting_notebook(session: Session) -> str:
-    """One that keeps its slice until it is cancelled."""
-    session.write_notebook("wait/wait.ipynb", "import time\nwhile True: time.sleep(0.1)")
-    return "wait/wait.ipynb"
-
-
 def copy_authorities(session: Session, namespace: Namespace) -> None:
     found = session.namespace.cluster.get("v1", "ConfigMap", "registry-ca", namespace=session.namespace.name)
     assert found is not None
     body = {"metadata": {"name": "registry-ca"}, "data": found["data"]}
     namespace.create({"apiVersion": "v1", "kind": "ConfigMap", **body})
-
-
-def refused(call: Callable[[], object]) -> dict[str, Any]:
-    """The error that a call is answered with."""
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        call()
-    return json.loads(caught.value.read())["error"]
