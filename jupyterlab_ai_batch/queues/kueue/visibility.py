@@ -60,6 +60,12 @@ class Positions:
         watched = self._queues.get(queue)
         return watched.positions.get(job_uid) if watched is not None else None
 
+    def first(self, queue: str) -> QueuePosition | None:
+        """The best position of a LocalQueue; None when nothing waits there, or nobody knows."""
+        watched = self._queues.get(queue)
+        positions = watched.positions.values() if watched is not None else ()
+        return min(positions, key=lambda position: position.in_cluster_queue, default=None)
+
     def stop(self) -> None:
         for queue in self._queues.values():
             queue.stop()
