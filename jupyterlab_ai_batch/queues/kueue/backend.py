@@ -130,12 +130,12 @@ class KueueBackend:
         await self._api.delete(JOBS, job_name(submission_id), uid=uid_of(job), foreground=True)
         self._notifier.notify()
 
-    async def observe(self, submission_ids: Sequence[str]) -> Mapping[str, Observation]:
+    async def observe(self, submission_ids: Sequence[str], *, with_positions: bool = True) -> Mapping[str, Observation]:
         known = await in_thread(self._memory.get_all, list(submission_ids))
         found = {name: remembered.ended for name, remembered in known.items() if remembered.ended is not None}
         still_open = [name for name in submission_ids if name not in found]
         if still_open:
-            await self._lookout.ready()
+            await self._lookout.ready(with_positions=with_positions)
             self._tidier.tidy(self._lookout.jobs())
             seen = await asyncio.gather(*(self._observe(name, known.get(name)) for name in still_open))
             found |= {observation.submission_id: observation for observation in seen if observation is not None}

@@ -88,8 +88,8 @@ class Lookout:
                 async for _ in notices:
                     yield
 
-    async def ready(self) -> None:
-        """Have a view of the present, positions and what runners say included.
+    async def ready(self, *, with_positions: bool = False) -> None:
+        """Have a view of the present, what runners say included, and where things wait if somebody looks.
 
         Raises:
             QueueError: there is none; ``details["age_s"]`` says how old the last one is, where there was one.
@@ -98,7 +98,8 @@ class Lookout:
             await self._cache.ready()
             self._follow_logs()
             jobs = [self._sight(job) for job in self._cache.jobs()]
-            await self._positions.want({sighting.waits_in for sighting in jobs} - {""})
+            if with_positions:
+                await self._positions.want({sighting.waits_in for sighting in jobs} - {""})
             await self._logs.catch_up([uid_of(pod) for sighting in jobs for pod in sighting.pods])
 
     def knows(self, submission_id: str) -> bool:

@@ -20,7 +20,7 @@ from .pauses import Pauses
 from .waiting import wait_shortly
 
 INTERVAL_S = 5.0
-INTEREST_S = 60.0
+INTEREST_S = 20.0
 FIRST_ANSWER_S = 2.0
 LONGEST_PAUSE_S = 60.0
 
