@@ -82,6 +82,12 @@ def test_in_words(queue, options, summary):
     assert summary == look(queue, **options).summary
 
 
+def test_billionths():
+    """As Kueue writes what it has averaged."""
+    averaged = {"cpu": "46391437n", "memory": "124531080395211444n", SLICE: "231957206n"}
+    assert look(local_queue(averaged)).used == pytest.approx(0.231957206)
+
+
 def test_numbers():
     """As they are, for who wants to draw them."""
     found = look(local_queue({SLICE: "1500m"}, weight="500m"), half_life_s=120)

@@ -20,8 +20,8 @@ _MAX_ITEMS = 256
 _MAX_TIME_CHARS = 40
 _WHOLE = 2**53
 _YEARS = range(1970, 3000)  # a margin on both sides, so that adding to a time cannot overflow
-_QUANTITY = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(?:[eE]([+-]?\d{1,2})|([KMGTPE]i|[mkMGTPE]))?\Z", re.ASCII)
-_DECIMAL = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+_QUANTITY = re.compile(r"(\d{1,30}(?:\.\d{1,9})?)(?:[eE]([+-]?\d{1,2})|([KMGTPE]i|[numkMGTPE]))?\Z", re.ASCII)
+_DECIMAL = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 _BINARY = {f"{prefix}i": 1024.0**power for power, prefix in enumerate("KMGTPE", start=1)}
 _SCALES = {**_DECIMAL, **_BINARY}
 
