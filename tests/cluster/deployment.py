@@ -35,8 +35,7 @@ class Deployment:
         """The namespace of a user who has an account of the registry."""
         part = f"example/users/{user}"
         folder = self.directory / part
-        if user != "alice":
-            shutil.copytree(folder.parent / "alice", folder)
+        shutil.copytree(ROOT / "deploy/example/users/alice", folder, dirs_exist_ok=True)
         edited = folder / "kustomization.yaml"
         text = edited.read_text().replace("jupyter-alice", namespace).replace("registry.example.org", REGISTRY)
         edited.write_text(text.replace("users/alice", f"users/{user}"))
@@ -62,7 +61,9 @@ def deployed(directory: Path, cluster: Cluster, testbed: Testbed) -> Iterator[De
 
 def account(namespace: Namespace, name: str = ACCOUNT) -> Cluster:
     """The cluster as a service account, by a token of its own. To be closed."""
-    found = wait_for("the account", lambda: namespace.cluster.get("v1", "ServiceAccount", name, namespace=namespace.name))
+    found = wait_for(
+        "the account", lambda: namespace.cluster.get("v1", "ServiceAccount", name, namespace=namespace.name)
+    )
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
     core = namespace.cluster.core
     token = core.create_namespaced_service_account_token(found["metadata"]["name"], namespace.name, body).status.token
