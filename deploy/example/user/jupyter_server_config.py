@@ -1,6 +1,6 @@
 import os
 
-c = get_config()  # noqa: F821 - Jupyter's
+c = get_config()
 c.BatchExtensionApp.repository = f"registry.example.org/users/{os.environ['JUPYTERHUB_USER']}"
 c.BatchExtensionApp.registry_secret = "registry"
 c.BatchExtensionApp.registry_auth_file = "/etc/ai-batch/registry/config.json"
