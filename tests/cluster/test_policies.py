@@ -31,13 +31,14 @@ from .hub import AUTHORITIES, REPOSITORY, SECRET, session_pod
 from .objects import QUEUE_LABEL
 from .queues import GPU
 from .reach import Cluster, Namespace, Testbed, unique, wait_for
+from .refused_calls import BOBS, OWN
+from .refused_jobs import JOBS
 from .snapshots import NOTEBOOK, push_notebook
 
 pytestmark = pytest.mark.timeout(300)
 
 Json = dict[str, Any]
 IMAGE_ID = f"registry.testbed:5000/base/user@sha256:{'0' * 64}"
-BOBS_IMAGE = f"registry.testbed:5000/users/bob@sha256:{'1' * 64}"
 SETTINGS = KueueSettings(
     namespace="",
     queues=("batch",),
@@ -150,123 +151,6 @@ def test_the_hub_starts_sessions(alice: User):
 # --- Jobs that are refused ----------------------------------------------------------------------------------------
 
 
-def _pod(job: Json) -> Json:
-    return job["spec"]["template"]["spec"]
-
-
-def _container(job: Json) -> Json:
-    return _pod(job)["containers"][0]
-
-
-def _label(job: Json, name: str, value: str) -> None:
-    job["metadata"]["labels"][name] = value
-
-
-def _annotate_pod(job: Json, name: str, value: str) -> None:
-    job["spec"]["template"]["metadata"].setdefault("annotations", {})[name] = value
-
-
-def _mount(job: Json, **source: Any) -> None:
-    _pod(job)["volumes"].append({"name": "more", **source})
-
-
-def _secret_variable(job: Json) -> None:
-    reference = {"secretKeyRef": {"name": SECRET, "key": ".dockerconfigjson"}}
-    _container(job)["env"].append({"name": "LOGIN", "valueFrom": reference})
-
-
-def _token_volume(job: Json) -> None:
-    _mount(job, projected={"sources": [{"serviceAccountToken": {"path": "token"}}]})
-
-
-def _unqueued_init_container(job: Json) -> None:
-    first = {**copy.deepcopy(_container(job)), "name": "first", "image": BOBS_IMAGE}
-    _pod(job)["initContainers"] = [first]
-
-
-JOBS: dict[str, tuple[str, Callable[[Json], Any]]] = {
-    # to jump the queue
-    "in the queue of sessions": ("queue", lambda job: _label(job, QUEUE_LABEL, "interactive")),
-    "in another queue": ("queue", lambda job: _label(job, QUEUE_LABEL, "vip")),
-    "in no queue": ("queue", lambda job: job["metadata"]["labels"].pop(QUEUE_LABEL)),
-    "in no queue and running": (
-        "queue",
-        lambda job: (job["metadata"]["labels"].pop(QUEUE_LABEL), job["spec"].update(suspend=False)),
-    ),
-    "with a priority of Kueue": ("queue", lambda job: _label(job, "kueue.x-k8s.io/priority-class", "high")),
-    "with a Workload of its own": ("queue", lambda job: _label(job, "kueue.x-k8s.io/prebuilt-workload-name", "mine")),
-    "as an elastic job": (
-        "(queue|placement)",  # Kueue gives it a gate before the policies see it
-        lambda job: job["metadata"]["annotations"].update({"kueue.x-k8s.io/elastic-job": "true"}),
-    ),
-    "with pods in another queue": (
-        "queue",
-        lambda job: job["spec"]["template"]["metadata"]["labels"].update({QUEUE_LABEL: "interactive"}),
-    ),
-    "run by another controller": ("owner", lambda job: job["spec"].update(managedBy="example.org/mine")),
-    "that cannot be deleted": ("owner", lambda job: job["metadata"].update(finalizers=["example.org/never"])),
-    "with a priority class": ("placement", lambda job: _pod(job).update(priorityClassName="system-node-critical")),
-    "on a node of its choice": ("placement", lambda job: _pod(job).update(nodeName="node1")),
-    "with another scheduler": ("placement", lambda job: _pod(job).update(schedulerName="mine")),
-    "with a gate of its own": ("placement", lambda job: _pod(job).update(schedulingGates=[{"name": "a.org/mine"}])),
-    "that tolerates every taint": ("placement", lambda job: _pod(job).update(tolerations=[{"operator": "Exists"}])),
-    "that keeps its slot when evicted": (
-        "placement",
-        lambda job: _pod(job).update(terminationGracePeriodSeconds=86400),
-    ),
-    "that claims devices past the queue": (
-        "placement",
-        lambda job: _pod(job).update(resourceClaims=[{"name": "gpu", "resourceClaimName": "gpu"}]),
-    ),
-    "that sees every GPU": (
-        "placement",
-        lambda job: _container(job)["env"].append({"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}),
-    ),
-    "with options of a site's batch system": (
-        "placement",
-        lambda job: _annotate_pod(job, "slurm-job.vk.io/flags", "--qos=high"),
-    ),
-    "with a second network": ("placement", lambda job: _annotate_pod(job, "k8s.v1.cni.cncf.io/networks", "host")),
-    # to be more than a user
-    "privileged": ("isolation", lambda job: _container(job).update(securityContext={"privileged": True})),
-    "with a capability": (
-        "isolation",
-        lambda job: _container(job)["securityContext"].update(capabilities={"add": ["SYS_ADMIN"]}),
-    ),
-    "that may gain rights": (
-        "isolation",
-        lambda job: _container(job)["securityContext"].update(allowPrivilegeEscalation=True),
-    ),
-    "as root": ("isolation", lambda job: _pod(job)["securityContext"].update(runAsUser=0)),
-    "in the node's network": ("isolation", lambda job: _pod(job).update(hostNetwork=True)),
-    "among the node's processes": ("isolation", lambda job: _pod(job).update(hostPID=True)),
-    "with a port of the node": (
-        "isolation",
-        lambda job: _container(job).update(ports=[{"containerPort": 80, "hostPort": 80}]),
-    ),
-    "with the node's files": ("volumes", lambda job: _mount(job, hostPath={"path": "/"})),
-    "as the session's account": ("account", lambda job: _pod(job).update(serviceAccountName="notebook")),
-    "with a token": ("account", lambda job: _pod(job).update(automountServiceAccountToken=True)),
-    "with a token that it asks for": ("volumes", _token_volume),
-    # to reach what is somebody else's
-    "with another Secret": ("volumes", lambda job: _mount(job, secret={"secretName": "hub"})),
-    "with another login to pull": ("volumes", lambda job: _pod(job)["imagePullSecrets"].append({"name": "hub"})),
-    "with a Secret in its environment": ("volumes", _secret_variable),
-    "with a Secret as its environment": (
-        "volumes",
-        lambda job: _container(job).update(envFrom=[{"secretRef": {"name": "hub"}}]),
-    ),
-    "with another volume claim": (
-        "volumes",
-        lambda job: _mount(job, persistentVolumeClaim={"claimName": "claim-bob"}),
-    ),
-    "with a network file system": ("volumes", lambda job: _mount(job, nfs={"server": "10.0.0.1", "path": "/home"})),
-    "with bob's image": ("images", lambda job: _container(job).update(image=BOBS_IMAGE)),
-    "with bob's image before its own": ("images", _unqueued_init_container),
-    "with an image by a tag": ("images", lambda job: _container(job).update(image=f"{REPOSITORY}:latest")),
-}
-
-
 @pytest.mark.parametrize("way", JOBS)
 def test_no_job(alice: User, product_job: Json, way: str):
     """Such a Job is refused by the policy for it, at once; none is made."""
@@ -309,32 +193,6 @@ def test_no_pod_in_the_queue_of_sessions(alice: User, product_job: Json):
 
 # --- calls that are refused ---------------------------------------------------------------------------------------
 
-BATCH, CORE = "/apis/batch/v1/namespaces", "/api/v1/namespaces"
-QUEUES, RBAC = "/apis/kueue.x-k8s.io/v1beta2", "/apis/rbac.authorization.k8s.io/v1"
-VISIBLE = "/apis/visibility.kueue.x-k8s.io/v1beta2"
-SUBMISSION = "ai-batch-of-bob"
-
-BOBS: dict[str, tuple[str, str]] = {
-    "list his Submissions": ("GET", f"{BATCH}/BOB/jobs"),
-    "read one of them": ("GET", f"{BATCH}/BOB/jobs/{SUBMISSION}"),
-    "cancel it": ("DELETE", f"{BATCH}/BOB/jobs/{SUBMISSION}"),
-    "submit as he": ("POST", f"{BATCH}/BOB/jobs"),
-    "see his pods": ("GET", f"{CORE}/BOB/pods"),
-    "read their log": ("GET", f"{CORE}/BOB/pods/jupyter-bob/log"),
-    "be in his session": ("POST", f"{CORE}/BOB/pods/jupyter-bob/exec?command=id&stdout=true"),
-    "reach its port": ("GET", f"{CORE}/BOB/pods/jupyter-bob/proxy/"),
-    "read his login": ("GET", f"{CORE}/BOB/secrets/{SECRET}"),
-    "have a token of his": ("POST", f"{CORE}/BOB/serviceaccounts/notebook/token"),
-    "see his queue": ("GET", f"{QUEUES}/namespaces/BOB/localqueues/batch"),
-    "see what waits there": ("GET", f"{VISIBLE}/namespaces/BOB/localqueues/batch/pendingworkloads"),
-    "see his Workloads": ("GET", f"{QUEUES}/namespaces/BOB/workloads"),
-    "see his events": ("GET", f"{CORE}/BOB/events"),
-    "see who waits in the pool": ("GET", f"{VISIBLE}/clusterqueues/batch/pendingworkloads"),
-    "see everybody's Submissions": ("GET", "/apis/batch/v1/jobs"),
-    "see everybody's Workloads": ("GET", f"{QUEUES}/workloads"),
-    "see who there is": ("GET", CORE),
-}
-
 
 @pytest.mark.parametrize("way", BOBS)
 def test_alice_cannot(alice: User, bob: User, way: str):
@@ -344,56 +202,6 @@ def test_alice_cannot(alice: User, bob: User, way: str):
 
     with pytest.raises(ForbiddenError):
         alice.api.request(method, path.replace("BOB", bob.namespace.name), body)
-
-
-OWN: dict[str, tuple[str, str, Json | None]] = {
-    "read the login of jobs": ("GET", f"{CORE}/ALICE/secrets/{SECRET}", None),
-    "start a Job past its queue": ("PATCH", f"{BATCH}/ALICE/jobs/any", {"spec": {"suspend": False}}),
-    "raise a Workload's priority": ("PATCH", f"{QUEUES}/namespaces/ALICE/workloads/any", {"spec": {"priority": 9}}),
-    "admit a Workload": ("PATCH", f"{QUEUES}/namespaces/ALICE/workloads/any/status", {"status": {}}),
-    "make a Workload": ("POST", f"{QUEUES}/namespaces/ALICE/workloads", {}),
-    "raise the own weight": (
-        "PATCH",
-        f"{QUEUES}/namespaces/ALICE/localqueues/batch",
-        {"spec": {"fairSharing": {"weight": "100"}}},
-    ),
-    "make a queue": ("POST", f"{QUEUES}/namespaces/ALICE/localqueues", {}),
-    "raise the pool's quota": ("PATCH", f"{QUEUES}/clusterqueues/batch", {"spec": {}}),
-    "lift the quota": ("DELETE", f"{CORE}/ALICE/resourcequotas/ai-batch", None),
-    "lift the limits": ("DELETE", f"{CORE}/ALICE/limitranges/ai-batch", None),
-    "open the network": (
-        "DELETE",
-        "/apis/networking.k8s.io/v1/namespaces/ALICE/networkpolicies/default-deny",
-        None,
-    ),
-    "take the policies' label away": (
-        "PATCH",
-        f"{CORE}/ALICE",
-        {"metadata": {"labels": {"jupyterlab-ai-batch/user": None}}},
-    ),
-    "name another repository": (
-        "PATCH",
-        f"{CORE}/ALICE",
-        {"metadata": {"annotations": {"jupyterlab-ai-batch/repository": "registry.testbed:5000/users/bob"}}},
-    ),
-    "have more rights": ("PATCH", f"{RBAC}/namespaces/ALICE/roles/ai-batch", {"rules": []}),
-    "give rights away": ("POST", f"{RBAC}/namespaces/ALICE/rolebindings", {}),
-    "have a token for longer": ("POST", f"{CORE}/ALICE/serviceaccounts/notebook/token", {}),
-    "make an account": ("POST", f"{CORE}/ALICE/serviceaccounts", {}),
-    "be in a job's pod": ("POST", f"{CORE}/ALICE/pods/any/exec?command=id&stdout=true", {}),
-    "add a container to a pod": ("PATCH", f"{CORE}/ALICE/pods/any/ephemeralcontainers", {"spec": {}}),
-    "change a pod's labels": ("PATCH", f"{CORE}/ALICE/pods/any", {"metadata": {"labels": {"a": "b"}}}),
-    "bind a pod to a node": ("POST", f"{CORE}/ALICE/pods/any/binding", {}),
-    "make pods by a Deployment": ("POST", "/apis/apps/v1/namespaces/ALICE/deployments", {}),
-    "make Jobs by a CronJob": ("POST", f"{BATCH}/ALICE/cronjobs", {}),
-    "make a volume of the node": ("POST", "/api/v1/persistentvolumes", {}),
-    "use a node's kubelet": ("GET", "/api/v1/nodes/node1/proxy/pods", None),
-    "remove a policy": (
-        "DELETE",
-        "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/ai-batch-queue",
-        None,
-    ),
-}
 
 
 @pytest.mark.parametrize("way", OWN)
