@@ -6,6 +6,7 @@ from typing import Any
 
 from .hub import REPOSITORY, SECRET
 from .objects import QUEUE_LABEL
+from .queues import GPU
 
 Json = dict[str, Any]
 BOBS_IMAGE = f"registry.testbed:5000/users/bob@sha256:{'1' * 64}"
@@ -43,6 +44,14 @@ def _token_volume(job: Json) -> None:
 def _unqueued_init_container(job: Json) -> None:
     first = {**copy.deepcopy(_container(job)), "name": "first", "image": BOBS_IMAGE}
     _pod(job)["initContainers"] = [first]
+
+
+def _without_gpus(job: Json, amount: str | None) -> None:
+    """As an image that says ``NVIDIA_VISIBLE_DEVICES=all`` needs it."""
+    for amounts in _container(job)["resources"].values():
+        del amounts[GPU]
+        if amount is not None:
+            amounts[GPU] = amount
 
 
 JOBS: dict[str, tuple[str, Callable[[Json], Any]]] = {
@@ -83,6 +92,8 @@ JOBS: dict[str, tuple[str, Callable[[Json], Any]]] = {
         "placement",
         lambda job: _container(job)["env"].append({"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}),
     ),
+    "that sees the GPUs of its image": ("placement", lambda job: _without_gpus(job, None)),
+    "that asks for no GPU to see all": ("placement", lambda job: _without_gpus(job, "0")),
     "with options of a site's batch system": (
         "placement",
         lambda job: _annotate_pod(job, "slurm-job.vk.io/flags", "--qos=high"),
@@ -97,6 +108,14 @@ JOBS: dict[str, tuple[str, Callable[[Json], Any]]] = {
     "that may gain rights": (
         "isolation",
         lambda job: _container(job)["securityContext"].update(allowPrivilegeEscalation=True),
+    ),
+    "that may turn out to be root": (
+        "isolation",
+        lambda job: _pod(job)["securityContext"].update(runAsNonRoot=False),
+    ),
+    "without a filter for system calls": (
+        "isolation",
+        lambda job: _pod(job)["securityContext"].update(seccompProfile={"type": "Unconfined"}),
     ),
     "as root": ("isolation", lambda job: _pod(job)["securityContext"].update(runAsUser=0)),
     "in the node's network": ("isolation", lambda job: _pod(job).update(hostNetwork=True)),
