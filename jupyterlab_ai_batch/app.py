@@ -125,6 +125,16 @@ class BatchExtensionApp(ExtensionApp):
     service_account = Unicode(
         "", help="Cluster: ServiceAccount of jobs, whose token they never get. Default: the namespace's."
     ).tag(config=True)
+    pool_queues = Dict(
+        help="""Cluster: the pool's ClusterQueues, by who uses them: ``{"interactive": [...], "batch": [...]}``. Where
+        users' accounts may get them, the sidebar shows who holds the pool. Default: none, and nothing is shown.""",
+    ).tag(config=True)
+    usage_half_life_s = Int(
+        0,
+        min=0,
+        help="""Cluster: seconds after which use counts half, as in Kueue's ``usageHalfLifeTime``; told to users.
+        Default: 0, not told.""",
+    ).tag(config=True)
     container = Unicode(
         "",
         help="""Cluster: name of the server's container in its pod. Default: ``notebook``, else the only one that is no

@@ -184,6 +184,45 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolReading:
+    """Who holds the GPU slots of a shared pool, by class; nobody's names. The parts sum up to ``slots``.
+
+    Attributes:
+        resource: What a slot is in the cluster (``nvidia.com/mig-1g.5gb``); empty where there are several kinds.
+        mine: Held by this user's batch jobs, ``others_batch`` by those of others, ``interactive`` by all sessions.
+        interactive_waiting: Sessions that wait for a slot: they get one before any batch job does.
+    """
+
+    resource: str
+    slots: int
+    mine: int
+    others_batch: int
+    interactive: int
+    free: int
+    interactive_waiting: int
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FairShare:
+    """What a user's recent use does to the order of a queue with admission fair sharing.
+
+    Attributes:
+        used: GPU slots, averaged over the recent past; use counts the less the longer ago it was.
+        weight: ``used`` counts divided by it.
+        half_life_s: Seconds after which use counts half; None where the admin does not say.
+        sampled_at: When the cluster last looked.
+        summary: One sentence for the user.
+    """
+
+    used: float
+    weight: float
+    half_life_s: int | None
+    sampled_at: datetime | None
+    summary: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueReading:
     """One dated reading of a LocalQueue.
 
@@ -191,6 +230,8 @@ class QueueReading:
         backend: Name of the QueueBackend that it belongs to: where a Submission to it will run.
         slots: In all; None where that is not the user's to know (a shared pool). ``gpu_slots`` is 0 then.
         busy: Submissions that have a slot; ``waiting`` those that wait for one.
+        pool: Of a shared pool whose numbers the user may read.
+        share: Where the queue orders its users by their recent use.
     """
 
     name: str
@@ -201,6 +242,8 @@ class QueueReading:
     gpu_slots: int = 0
     gpu_busy: int = 0
     observed_at: datetime | None = None
+    pool: PoolReading | None = None
+    share: FairShare | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -142,14 +142,26 @@ def format_snapshot(snapshot: SnapshotSummary) -> str:
 
 
 def format_queues(queues: Sequence[QueueReading]) -> str:
-    return format_table(("QUEUE", "SLOTS BUSY", "GPU SLOTS BUSY", "WAITING"), map(_queue_row, queues))
+    """A table, and below it who holds each queue's pool and what the user's share of it is."""
+    table = format_table(("QUEUE", "BACKEND", "SLOTS BUSY", "GPU SLOTS BUSY", "WAITING"), map(_queue_row, queues))
+    return "\n".join([table, *(line for queue in queues for line in _pool_lines(queue))])
 
 
-def _queue_row(queue: QueueReading) -> tuple[str, str, str, str]:
-    if queue.slots is None:
-        return queue.name, str(queue.busy), str(queue.gpu_busy), str(queue.waiting)
-    busy, gpu_busy = f"{queue.busy} of {queue.slots}", f"{queue.gpu_busy} of {queue.gpu_slots}"
-    return queue.name, busy, gpu_busy, str(queue.waiting)
+def _queue_row(queue: QueueReading) -> tuple[str, ...]:
+    busy, gpu_busy = str(queue.busy), str(queue.gpu_busy)
+    if queue.slots is not None:
+        busy, gpu_busy = f"{busy} of {queue.slots}", f"{gpu_busy} of {queue.gpu_slots}"
+    return queue.name, queue.backend, busy, gpu_busy, str(queue.waiting)
+
+
+def _pool_lines(queue: QueueReading) -> Iterator[str]:
+    if queue.pool is not None:
+        pool = queue.pool
+        classes = f"{pool.mine} yours, {pool.others_batch} batch of others, {pool.interactive} interactive"
+        waiting = f"; {count_words(pool.interactive_waiting, 'session')} waiting" if pool.interactive_waiting else ""
+        yield f"{queue.name}: {pool.free} of {count_words(pool.slots, 'slot')} free ({classes}{waiting})"
+    if queue.share is not None:
+        yield f"{queue.name}: {printable(queue.share.summary)}"
 
 
 def format_profiles(profiles: Sequence[Profile]) -> str:

@@ -305,6 +305,7 @@ class SubmissionService:
             SubmissionNotFoundError, StorageError
         """
         submission = await asyncio.to_thread(self._ledger.get, submission_id)
+        self._watcher.look()
         if self._watch is not None or submission.state.is_terminal:
             return self._as_known(submission)
         await self._watcher.tick(collect=False)
@@ -537,6 +538,8 @@ class SubmissionService:
         )
 
     async def queues(self) -> Sequence[QueueReading]:
+        """The LocalQueues that this user may submit to, the default first; asking is looking at what waits in them."""
+        self._watcher.look()
         return await self._backend.list_queues()
 
     async def profiles(self) -> Sequence[Profile]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -30,6 +31,7 @@ from .words import SubmissionState
 CAPTURE_TICK_S = 0.25
 ACTIVE_TICK_S = 2.0
 IDLE_TICK_S = 5.0
+LOOK_S = 20.0  # longer than who looks leaves between two looks
 MAX_BACK_OFF_S = 30.0
 
 _log = logging.getLogger(__name__)
@@ -66,7 +68,19 @@ class Watcher:
         self._collects: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._failures = 0
+        self._looked_at: float | None = None
         self.trouble: BatchError | None = None
+
+    def look(self) -> None:
+        """Somebody looks at the queues now: for a while it is found out, too, where things wait in them."""
+        began = not self._is_looked_at
+        self._looked_at = time.monotonic()
+        if began:
+            self.kick()
+
+    @property
+    def _is_looked_at(self) -> bool:
+        return self._looked_at is not None and time.monotonic() < self._looked_at + LOOK_S
 
     def kick(self) -> None:
         """Look again now."""
@@ -90,7 +104,7 @@ class Watcher:
                 await end_tasks(listener)
             await end_tasks(*self._collects.values())
 
-    async def tick(self, *, collect: bool = True) -> Sequence[Submission]:
+    async def tick(self, *, collect: bool = True, with_positions: bool = True) -> Sequence[Submission]:
         """Bring every Submission that has not ended up to date and start to collect where due; returns them."""
         known = await asyncio.to_thread(self._ledger.active)
         active = [submission for submission in known if submission.backend == self._backend.name]
@@ -99,7 +113,7 @@ class Watcher:
             if submission.state is SubmissionState.CAPTURING:
                 present[submission.id] = await self._look_at_capture(submission)
         queued = [s for s in (present.get(s.id, s) for s in active) if s.state is not SubmissionState.CAPTURING]
-        present.update(await self._observe([s for s in queued if not s.state.is_terminal]))
+        present.update(await self._observe([s for s in queued if not s.state.is_terminal], with_positions))
         current = [present[submission.id] for submission in active]
         if collect:
             self._start_collects([s for s in current if s.state is SubmissionState.COLLECTING])
@@ -121,7 +135,7 @@ class Watcher:
 
     async def _tick_safely(self) -> Sequence[Submission]:
         try:
-            active = await self.tick()
+            active = await self.tick(with_positions=self._is_looked_at)
         except BatchError as exc:
             self._failures += 1
             self.trouble = exc
@@ -241,11 +255,12 @@ class Watcher:
 
     # --- the backend ----------------------------------------------------------------------------------------------
 
-    async def _observe(self, submissions: Sequence[Submission]) -> Mapping[str, Submission]:
+    async def _observe(self, submissions: Sequence[Submission], with_positions: bool) -> Mapping[str, Submission]:
         if not submissions:
             return {}
+        ids = [submission.id for submission in submissions]
         try:
-            observations = await self._backend.observe([submission.id for submission in submissions])
+            observations = await self._backend.observe(ids, with_positions=with_positions)
         except QueueError as exc:
             self._failures += 1
             return await asyncio.to_thread(self._note_silence, submissions, exc)

@@ -19,12 +19,18 @@ import {
   type ISubmissionRequest
 } from './models';
 
+interface IQueuesRead {
+  readonly value: readonly IQueueReading[];
+  readonly error: BatchApiError | null;
+}
+
 const ACTIVE_PAGE = 200;
 const ACTIVE_MAX_PAGES = 5;
 const FINISHED_PAGE = 50;
 const FINISHED_MAX = 1000;
 const EVENT_LIMIT_MS = 500;
-const IDLE_INTERVAL_MS = 60_000;
+// Events tell what happens to Submissions; only the numbers of the queues grow old meanwhile.
+const IDLE_INTERVAL_MS = 180_000;
 const BACKOFF_MAX_MS = 60_000;
 
 /**
@@ -194,10 +200,7 @@ export class SubmissionManager implements ISubmissionManager {
   }
 
   private async _read(generation: number): Promise<void> {
-    const queues = this.client.queues().then(
-      value => ({ value, error: null }),
-      (reason: unknown) => ({ value: this._queues, error: asApiError(reason) })
-    );
+    const queues = this._readQueues();
     // Active ones first: what ends in between is then in both answers, never in none.
     const active = await this._readActive();
     const page = await this.client.list({
@@ -218,6 +221,20 @@ export class SubmissionManager implements ISubmissionManager {
       finished
     );
     this._adaptFrequency();
+  }
+
+  /**
+   * Not on a hidden page: to the server this call says that somebody looks.
+   */
+  private async _readQueues(): Promise<IQueuesRead> {
+    if (document.hidden) {
+      return { value: this._queues, error: this._problem?.error ?? null };
+    }
+    try {
+      return { value: await this.client.queues(), error: null };
+    } catch (reason) {
+      return { value: this._queues, error: asApiError(reason) };
+    }
   }
 
   private async _readActive(): Promise<ISubmission[]> {

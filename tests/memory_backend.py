@@ -48,6 +48,7 @@ class MemoryBackend:
         self.failure: Exception | None = None
         self.image: BaseReference | None = None
         self.yaml: str | None = None
+        self.looks: list[bool] = []
         self.released: list[str] = []
         self.is_closed = False
 
@@ -90,8 +91,9 @@ class MemoryBackend:
         if not observation.state.is_terminal:
             self.see(replace(observation, state=SubmissionState.CANCELLED, observed_at=self._clock()))
 
-    async def observe(self, submission_ids: Sequence[str]) -> Mapping[str, Observation]:
+    async def observe(self, submission_ids: Sequence[str], *, with_positions: bool = True) -> Mapping[str, Observation]:
         self._fail()
+        self.looks.append(with_positions)
         return {
             submission_id: self._observations[submission_id]
             for submission_id in submission_ids

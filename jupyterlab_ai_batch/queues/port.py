@@ -57,8 +57,12 @@ class QueueBackend(Protocol):
         """
         ...
 
-    async def observe(self, submission_ids: Sequence[str]) -> Mapping[str, Observation]:
-        """Read the present view of several Submissions; ids that the backend does not know are absent."""
+    async def observe(self, submission_ids: Sequence[str], *, with_positions: bool = True) -> Mapping[str, Observation]:
+        """Read the present view of several Submissions; ids that the backend does not know are absent.
+
+        Args:
+            with_positions: Somebody looks. Else a backend that has to ask for positions may leave them out.
+        """
         ...
 
     async def list_entries(self) -> Sequence[QueueEntry]:

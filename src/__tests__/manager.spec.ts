@@ -1,7 +1,7 @@
 import { SubmissionManager } from '../manager';
 import { EVENT_SCHEMAS, type ITransition } from '../tokens';
 import { FakeClient, FakeEvents } from './fakeClient';
-import { makeSubmission } from './samples';
+import { makeQueue, makeSubmission } from './samples';
 
 describe('SubmissionManager', () => {
   let server: FakeClient;
@@ -52,6 +52,19 @@ describe('SubmissionManager', () => {
   it('emits once, even for an empty list: loading is over', async () => {
     await start();
     expect(emitted).toBe(1);
+  });
+
+  it('asks for the queues only while somebody looks', async () => {
+    await start();
+    const hidden = jest.spyOn(document, 'hidden', 'get').mockReturnValue(true);
+    server.queueReadings = [makeQueue('batch', 'kueue')];
+    server.put(makeSubmission('a', 'running'));
+    await manager.refresh();
+    expect(manager.active.map(item => item.id)).toEqual(['a']);
+    expect(manager.queues).toEqual([]);
+    hidden.mockRestore();
+    await manager.refresh();
+    expect(manager.queues.map(queue => queue.name)).toEqual(['batch']);
   });
 
   it('emits only when a value differs', async () => {

@@ -25,6 +25,7 @@ GOOD = "progress(1, 2); say('hello\\n'); progress(2, 2); store(True, result='42'
 
 
 WORLDS = ["kueue"]
+POSITIONS = ("get", "pendingworkloads")
 
 
 def waiting(world, name="go"):
@@ -370,7 +371,7 @@ def test_nobody_is_given_up_for_lost_too_early(world, play):
 
 def test_positions_are_no_condition(world, play):
     """A cluster that tells no positions says all the rest."""
-    world.cluster.forbidden = {("get", "positions")}
+    world.cluster.forbidden = {POSITIONS}
 
     async def story():
         await world.backend.submit(world.entry("first", waiting(world)))
@@ -378,6 +379,28 @@ def test_positions_are_no_condition(world, play):
         await world.backend.submit(world.entry("s2", GOOD))
         seen = await reach(world.backend, "s2", SubmissionState.QUEUED)
         assert seen.position is None
+        world.gate("go").touch()
+        await reach(world.backend, "s2")
+
+    play(story)
+
+
+def test_positions_are_asked_for_who_looks(world, play):
+    """A server that only follows its jobs asks for none."""
+
+    async def follow(submission_id, state):
+        await eventually(
+            lambda: world.backend.observe([submission_id], with_positions=False),
+            lambda seen: submission_id in seen and seen[submission_id].state is state,
+        )
+
+    async def story():
+        await world.backend.submit(world.entry("first", waiting(world)))
+        await follow("first", SubmissionState.RUNNING)
+        await world.backend.submit(world.entry("s2", GOOD))
+        await follow("s2", SubmissionState.QUEUED)
+        assert POSITIONS not in world.cluster.requests
+        await eventually(lambda: observe(world.backend, "s2"), lambda seen: seen.position is not None)
         world.gate("go").touch()
         await reach(world.backend, "s2")
 

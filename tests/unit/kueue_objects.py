@@ -12,6 +12,7 @@ ID = "0123456789abcdef0123456789abcdef"
 NOW = datetime(2026, 11, 22, 14, 0, tzinfo=timezone.utc)
 READINGS = Path(__file__).parent / "kueue_readings"
 MEMORY = "8Gi"
+SLICE, LARGE = "nvidia.com/mig-1g.5gb", "nvidia.com/mig-3g.20gb"
 IMAGE = "registry.example/user-alice@sha256:" + "a" * 64
 PREEMPTED = (
     "Preempted to accommodate a workload (UID: 5f0c, JobUID: 77aa) due to reclamation within the cohort;"
@@ -153,3 +154,14 @@ def load(path):
     fields = content["reading"]
     fields["observed_at"] = wire.parse_time(fields["observed_at"])
     return Reading(**fields), content["cancel_asked"], content["expected"]
+
+
+def cluster_queue(*, pending=0, **resources):
+    """A ClusterQueue's numbers; ``resources``: kind -> (quota, reserved)."""
+    kinds = {"small": SLICE, "large": LARGE, "cpu": "cpu"}
+    quotas = [{"name": kinds[kind], "nominalQuota": quota} for kind, (quota, _) in resources.items()]
+    totals = [{"name": kinds[kind], "total": total} for kind, (_, total) in resources.items()]
+    return {
+        "spec": {"resourceGroups": [{"flavors": [{"name": "a", "resources": quotas}]}]},
+        "status": {"pendingWorkloads": pending, "flavorsReservation": [{"name": "a", "resources": totals}]},
+    }

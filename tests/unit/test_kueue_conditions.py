@@ -8,6 +8,7 @@ from kueue_objects import (
     NOW,
     PREEMPTED,
     READINGS,
+    SLICE,
     admitted,
     at,
     attempt,
@@ -29,7 +30,7 @@ from kueue_objects import (
 )
 
 from jupyterlab_ai_batch import wire
-from jupyterlab_ai_batch.models import OutputsSummary, Progress, QueuePosition
+from jupyterlab_ai_batch.models import OutputsSummary, PoolReading, Progress, QueuePosition
 from jupyterlab_ai_batch.queues.kueue.conditions import observe
 from jupyterlab_ai_batch.words import OutputsState
 
@@ -90,12 +91,23 @@ FULL = "insufficient unused quota for nvidia.com/mig-1g.5gb in flavor mig, 1 mor
         ({"workload": admitted(condition("PodsReady", False, "WaitForStart"))}, ("starting", "starting")),
         ({"workload": admitted(condition("PodsReady", False, "WaitForRecovery"))}, ("starting", "recovering")),
         ({"workload": admitted(), "pods": [make_pod(state=running())]}, ("running", None)),
+        (
+            {"workload": admitted(condition("WaitingForReplacementPods", True)), "pods": [make_pod(state=running())]},
+            ("running", None),
+        ),
         ({"workload": admitted(), "pods": [make_pod(state=ended(0, "Completed"))]}, ("running", None)),
         ({"workload": admitted(), "pods": [make_pod(state=ended(1), phase="Failed")]}, ("running", None)),
         # 6. Its slot is reserved.
         (
             {"workload": make_workload(condition("QuotaReserved", True, "QuotaReserved"))},
             ("queued", "waiting_for_checks"),
+        ),
+        *(
+            (
+                {"workload": make_workload(condition("QuotaReserved", True), condition("Admitted", False, reason))},
+                ("queued", "waiting_for_checks"),
+            )
+            for reason in ("UnsatisfiedAdmissionChecks", "PendingDelayedTopologyRequests", "NoReservation")
         ),
         # 7. Back-off.
         (
@@ -116,7 +128,28 @@ FULL = "insufficient unused quota for nvidia.com/mig-1g.5gb in flavor mig, 1 mor
             {"workload": pending("Pending", FULL, schedulingStats=evictions(("Preempted", "", 2)))},
             ("queued", "requeued"),
         ),
+        *(
+            (
+                {
+                    "workload": pending(
+                        "Pending",
+                        FULL,
+                        condition("Requeued", True, reason),
+                        schedulingStats=evictions(("Preempted", "", 2)),
+                    )
+                },
+                ("queued", "requeued"),
+            )
+            for reason in ("BackoffFinished", "Reactivated", "LocalQueueRestarted")
+        ),
         # 9. Waiting for the first time; test_kueue_pending has every reason.
+        (
+            {
+                "job": SUSPENDED,
+                "workload": pending("Pending", FULL, condition("BlockedOnPreemptionGates", True, "Gated")),
+            },
+            ("queued", "waiting_for_quota"),
+        ),
         ({"job": SUSPENDED, "workload": pending("Pending", FULL)}, ("queued", "waiting_for_quota")),
         ({"job": SUSPENDED, "workload": pending("OnHold")}, ("blocked", "on_hold")),
         ({"job": SUSPENDED, "workload": make_workload()}, ("queued", "waiting_in_queue")),
@@ -247,14 +280,57 @@ def test_what_goes_with_which_state():
 def test_position_in_words():
     """How many are ahead, in the pool and of one's own."""
     said = look(job=SUSPENDED, workload=pending(), position=POSITION).explanation.summary
-    assert (
-        said == "Your notebook waits for its turn in the pool. 7 submissions are ahead of it, 1 of them in your queue."
+    assert said == (
+        "Your notebook waits for its turn in the pool. 7 submissions are ahead of it: 1 of your own, 6 of other users."
     )
     first = replace(POSITION, in_local_queue=0, in_cluster_queue=0)
     assert look(job=SUSPENDED, workload=pending(), position=first).explanation.summary.endswith(" It is next.")
     second = replace(POSITION, in_local_queue=0, in_cluster_queue=1)
     said = look(job=SUSPENDED, workload=pending(), position=second).explanation.summary
-    assert said.endswith(" 1 submission is ahead of it.")
+    assert said.endswith(" 1 submission of other users is ahead of it.")
+    own = replace(POSITION, in_local_queue=2, in_cluster_queue=2)
+    said = look(job=SUSPENDED, workload=pending(), position=own).explanation.summary
+    assert said.endswith(" 2 submissions of your own are ahead of it.")
+
+
+SESSIONS_FIRST = PoolReading(
+    resource=SLICE,
+    slots=7,
+    mine=1,
+    others_batch=2,
+    interactive=4,
+    free=0,
+    interactive_waiting=1,
+    observed_at=NOW,
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "pool", "said"),
+    [
+        (
+            "",
+            SESSIONS_FIRST,
+            (
+                "Its 7 slots are in use: 1 by your batch jobs, 2 by batch jobs of others, 4 by interactive sessions."
+                " It is next. 1 interactive session waits, too, and goes first."
+            ),
+        ),
+        (FULL, replace(SESSIONS_FIRST, interactive_waiting=2), " 2 interactive sessions wait, too, and go first."),
+        (
+            FULL,
+            replace(SESSIONS_FIRST, mine=0, others_batch=0, interactive=7, interactive_waiting=0),
+            " Its 7 slots are in use: 7 by interactive sessions. It is next.",
+        ),
+        ("", replace(SESSIONS_FIRST, free=3, interactive_waiting=0), "for its turn in the pool. It is next."),
+        ("", None, "for its turn in the pool. It is next."),
+    ],
+)
+def test_who_holds_the_pool(message, pool, said):
+    """By class, where it is full and the user may know."""
+    first = replace(POSITION, in_local_queue=0, in_cluster_queue=0)
+    seen = look(job=SUSPENDED, workload=pending("Pending", message), position=first, pool=pool)
+    assert seen.explanation.summary.endswith(said)
 
 
 def test_not_picked_up_says_what_the_cluster_said():

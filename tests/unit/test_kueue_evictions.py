@@ -81,7 +81,7 @@ def test_requeued():
     assert ("queued", "requeued") == brief(seen)
     assert seen.explanation.summary == (
         "Your notebook was interrupted once to make room for an interactive session."
-        " Your notebook waits for its turn in the pool. 2 submissions are ahead of it."
+        " Your notebook waits for its turn in the pool. 2 submissions of other users are ahead of it."
     )
     assert "Preempted" == seen.explanation.raw_reason
     counts = evictions(("Preempted", "", 2), ("PodsReadyTimeout", "WaitForStart", 1))

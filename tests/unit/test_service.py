@@ -221,6 +221,26 @@ def test_cancel_while_queued(world):
     play(story, service)
 
 
+def test_where_things_wait_is_found_out_for_who_looks(world):
+    """A server that nobody looks at does not ask for positions; the first look has them asked for at once."""
+    service = world.service()
+
+    async def asked(with_positions):
+        deadline = time.monotonic() + WAIT_S
+        while with_positions not in world.backend.looks:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+
+    async def story():
+        await service.submit(world.request("complete"))
+        await asked(False)
+        assert True not in world.backend.looks
+        await service.queues()
+        await asked(True)
+
+    play(story, service)
+
+
 def test_a_key_makes_one_submission(world):
     """Replays give the first one, also when the notebook is gone by then; another body is a conflict."""
     service = world.service()

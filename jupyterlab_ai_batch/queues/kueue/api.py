@@ -1,8 +1,9 @@
 """The cluster's API as this backend needs it: plain JSON in, plain JSON out. Pure; ``api_client`` speaks to a real one.
 
-Everything is in one namespace. What is not there (404) and what is there already (409) are values. Every coroutine may
-raise ``QueueUnreachableError`` or ``QueueTimeoutError`` (safe to retry; ``details["retry_after_s"]`` where the cluster
-said when), ``QueueForbiddenError`` (the account has no right to it) and ``QueueError`` (anything else).
+Everything but ClusterQueues is in one namespace. What is not there (404) and what is there already (409) are values.
+Every coroutine may raise ``QueueUnreachableError`` or ``QueueTimeoutError`` (safe to retry; where the cluster said
+when, ``details["retry_after_s"]``), ``QueueForbiddenError`` (the account has no right to it) and ``QueueError``
+(anything else).
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """A kind of object in a namespace.
+    """A kind of object.
 
     Attributes:
         version: With its group where it has one: ``v1``, ``batch/v1``.
         plural: As in paths and Roles: ``jobs``.
+        is_namespaced: False for what the whole cluster has once.
     """
 
     version: str
     plural: str
+    is_namespaced: bool = True
 
     @property
     def group(self) -> str:
@@ -41,6 +44,7 @@ PODS = Resource(version="v1", plural="pods")
 EVENTS = Resource(version="v1", plural="events")
 WORKLOADS = Resource(version="kueue.x-k8s.io/v1beta2", plural="workloads")
 LOCAL_QUEUES = Resource(version="kueue.x-k8s.io/v1beta2", plural="localqueues")
+CLUSTER_QUEUES = Resource(version="kueue.x-k8s.io/v1beta2", plural="clusterqueues", is_namespaced=False)
 VISIBILITY = Resource(version="visibility.kueue.x-k8s.io/v1beta2", plural="localqueues")
 
 

@@ -169,7 +169,7 @@ class KubernetesApi:
 
     async def may(self, verb: str, resource: Resource, *, subresource: str = "") -> bool:
         attributes = {
-            "namespace": self.namespace,
+            "namespace": self.namespace if resource.is_namespaced else "",
             "verb": verb,
             "group": resource.group,
             "resource": resource.plural,
@@ -194,7 +194,8 @@ class KubernetesApi:
 
     def _path(self, resource: Resource, name: str = "") -> str:
         root = "apis" if resource.group else "api"
-        path = f"/{root}/{resource.version}/namespaces/{self.namespace}/{resource.plural}"
+        place = f"namespaces/{self.namespace}/" if resource.is_namespaced else ""
+        path = f"/{root}/{resource.version}/{place}{resource.plural}"
         return f"{path}/{quote(name, safe='')}" if name else path
 
     async def _ask(self, call: _Call, *, absent: Sequence[int] = ()) -> Json | None:

@@ -13,14 +13,13 @@ from ...errors import (
     BatchError,
     BlobMissingError,
     QueueError,
-    QueueForbiddenError,
     QueueUnreachableError,
     SubmissionNotFoundError,
 )
 from ...models import LogChunk, Observation, PreflightCheck, Profile, QueueEntry, QueueReading
 from ...oci.layout import ImageLayout
 from ..port import StoredOutputs
-from .api import JOBS, LOCAL_QUEUES, ClusterApi, Json
+from .api import JOBS, ClusterApi, Json
 from .cache import has_ended
 from .conditions import observe
 from .ending import Endings, deleted_unseen
@@ -37,7 +36,7 @@ from .notifier import Notifier
 from .paths import KueuePaths, is_safe_id
 from .pauses import Pauses
 from .preflight import Preflight
-from .queue_readings import read_queue
+from .queue_numbers import BACKEND, QueueNumbers
 from .reading_logs import LogRequest, number_logs, read_attempt_log
 from .repository import OutputsRepository
 from .settings import KueueSettings
@@ -52,7 +51,7 @@ FETCH_TRIES = 3
 class KueueBackend:
     """Runs Submissions as Jobs that Kueue queues; the truth is in the cluster and the registry."""
 
-    name = "kueue"
+    name = BACKEND
 
     def __init__(
         self,
@@ -88,7 +87,10 @@ class KueueBackend:
         notify = self._notifier.notify
         self._histories = Histories(open_repository, on_change=notify)
         self._kept_logs = KeptLogs(self._paths, self._histories)
-        self._lookout = Lookout(api, self._paths, self._histories, self._notifier, now=now, make_pauses=make_pauses)
+        self._numbers = QueueNumbers(api, settings, now=now)
+        self._lookout = Lookout(
+            api, self._paths, self._histories, self._notifier, self._numbers, now=now, make_pauses=make_pauses
+        )
         self._endings = Endings(
             self._lookout, self._histories, self._kept_logs, self._memory, on_change=notify, make_pauses=make_pauses
         )
@@ -128,12 +130,12 @@ class KueueBackend:
         await self._api.delete(JOBS, job_name(submission_id), uid=uid_of(job), foreground=True)
         self._notifier.notify()
 
-    async def observe(self, submission_ids: Sequence[str]) -> Mapping[str, Observation]:
+    async def observe(self, submission_ids: Sequence[str], *, with_positions: bool = True) -> Mapping[str, Observation]:
         known = await in_thread(self._memory.get_all, list(submission_ids))
         found = {name: remembered.ended for name, remembered in known.items() if remembered.ended is not None}
         still_open = [name for name in submission_ids if name not in found]
         if still_open:
-            await self._lookout.ready()
+            await self._lookout.ready(with_positions=with_positions)
             self._tidier.tidy(self._lookout.jobs())
             seen = await asyncio.gather(*(self._observe(name, known.get(name)) for name in still_open))
             found |= {observation.submission_id: observation for observation in seen if observation is not None}
@@ -205,13 +207,7 @@ class KueueBackend:
         await self._tidier.prune()
 
     async def list_queues(self) -> Sequence[QueueReading]:
-        gpu_resources = {profile.gpu_resource for profile in self._settings.profiles} - {""}
-        queues = await asyncio.gather(*map(self._queue, self._settings.queues))
-        found = {name: queue for name, queue in zip(self._settings.queues, queues, strict=True) if queue is not None}
-        return [
-            read_queue(name, queue, backend=self.name, gpu_resources=gpu_resources, observed_at=self._now())
-            for name, queue in found.items()
-        ]
+        return await self._numbers.read(self._lookout.first_position)
 
     async def list_profiles(self) -> Sequence[Profile]:
         return [profile.profile for profile in self._settings.profiles]
@@ -255,13 +251,6 @@ class KueueBackend:
         if seen is not None or submission_id not in self._seen:
             return seen
         return deleted_unseen(submission_id, self._now())
-
-    async def _queue(self, name: str) -> Json | None:
-        """A LocalQueue; without numbers where this account may not look at it."""
-        try:
-            return await self._api.get(LOCAL_QUEUES, name)
-        except QueueForbiddenError:
-            return {}
 
     async def _fetch(self, submission_id: str, *, is_final: bool) -> StoredOutputs | None:
         newest = (await self._histories.fresh(submission_id)).newest

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from ...models import Attempt, Explanation, Observation, OutputsSummary, Progress, QueuePosition
+from ...models import Attempt, Explanation, Observation, OutputsSummary, PoolReading, Progress, QueuePosition
 from ...words import SubmissionState
 from ..explanations import cancelled_by_user, cancelling
 from . import explanations
@@ -22,7 +22,7 @@ from .outcome import explain_deactivated, explain_outcome, explain_unfit
 from .pending import explain_pending
 from .pods import parse_pods
 from .starting import stand_admitted
-from .view import Standing, View
+from .view import Outlook, Standing, View
 from .workloads import ADMITTED, EVICTED, FINISHED, REQUEUED, parse_job, parse_workload
 
 PICK_UP_PATIENCE_S = 10.0  # Kueue makes the Workload of a new Job in well under a second
@@ -43,6 +43,7 @@ class Reading:
             newest of all.
         events: Of the Job and its pods, newest last.
         position: From the visibility API, while it waits.
+        pool: Who holds it, where the user may know.
         progress: From the log of the latest Attempt.
         failure: The ``failed`` event in that log.
         attempts: History from the registry's OutputSets; the pods complete it.
@@ -53,6 +54,7 @@ class Reading:
     pods: Sequence[Mapping[str, Any]] = ()
     events: Sequence[Mapping[str, Any]] = ()
     position: QueuePosition | None = None
+    pool: PoolReading | None = None
     progress: Progress | None = None
     failure: Mapping[str, Any] | None = None
     attempts: Sequence[Attempt] = ()
@@ -90,7 +92,7 @@ def _look(reading: Reading, *, cancel_asked: bool) -> View:
         workload=parse_workload(reading.workload),
         pods=parse_pods(reading.pods),
         events=parse_events(reading.events),
-        position=reading.position,
+        outlook=Outlook(position=reading.position, pool=reading.pool),
         failure=reading.failure if isinstance(reading.failure, Mapping) else None,
         history=sorted(reading.attempts, key=lambda attempt: attempt.number),
     )
@@ -211,7 +213,7 @@ def _pending(view: View) -> Standing | None:
     workload = view.workload
     if workload is None:
         return None
-    standing = explain_pending(workload, view.position)
+    standing = explain_pending(workload, view.outlook)
     if standing.explanation is None or standing.state is SubmissionState.BLOCKED or not workload.times_evicted:
         return standing
     explanation = replace(

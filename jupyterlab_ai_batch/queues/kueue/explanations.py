@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from ...explain import count_words
-from ...models import Explanation, QueuePosition
+from ...models import Explanation, PoolReading, QueuePosition
 from ..explanations import clip
+from .view import Outlook
 
 MAX_QUOTE_CHARS = 300
 
@@ -24,16 +25,48 @@ def say(*sentences: str) -> str:
     return " ".join(filter(None, sentences))
 
 
-def ahead(position: QueuePosition | None) -> str:
-    """Where it stands; empty when that is not known."""
+def ahead(outlook: Outlook) -> str:
+    """Who is before it, by class; empty when that is not known."""
+    return say(_before(outlook.position), _sessions(outlook.pool))
+
+
+def _before(position: QueuePosition | None) -> str:
     if position is None:
         return ""
     if position.in_cluster_queue <= 0:
         return "It is next."
-    before = count_words(position.in_cluster_queue, "submission")
-    verb = "is" if position.in_cluster_queue == 1 else "are"
-    own = f", {position.in_local_queue} of them in your queue" if position.in_local_queue > 0 else ""
-    return f"{before} {verb} ahead of it{own}."
+    own = min(max(position.in_local_queue, 0), position.in_cluster_queue)
+    others = position.in_cluster_queue - own
+    total = count_words(position.in_cluster_queue, "submission")
+    if not own:
+        return f"{total} of other users {_be(others)} ahead of it."
+    if not others:
+        return f"{total} of your own {_be(own)} ahead of it."
+    return f"{total} are ahead of it: {own} of your own, {others} of other users."
+
+
+def _sessions(pool: PoolReading | None) -> str:
+    if pool is None or not pool.interactive_waiting:
+        return ""
+    verb = "waits, too, and goes" if pool.interactive_waiting == 1 else "wait, too, and go"
+    return f"{count_words(pool.interactive_waiting, 'interactive session')} {verb} first."
+
+
+def _holders(pool: PoolReading | None) -> str:
+    """Who holds a pool that is full."""
+    if pool is None or pool.free:
+        return ""
+    shares = (
+        (pool.mine, "by your batch jobs"),
+        (pool.others_batch, "by batch jobs of others"),
+        (pool.interactive, "by interactive sessions"),
+    )
+    held = ", ".join(f"{count} {whose}" for count, whose in shares if count)
+    return f"Its {count_words(pool.slots, 'slot')} {_be(pool.slots)} in use: {held}."
+
+
+def _be(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 # --- Waiting ---------------------------------------------------------------------------------------------------------
@@ -43,38 +76,41 @@ def entering_queue() -> Explanation:
     return Explanation(code="entering_queue", summary="Your notebook is being put into the queue.")
 
 
-def waiting_in_queue(position: QueuePosition | None) -> Explanation:
+def waiting_in_queue(outlook: Outlook) -> Explanation:
     return Explanation(
-        code="waiting_in_queue", summary=say("Your notebook waits for its turn in the pool.", ahead(position))
+        code="waiting_in_queue",
+        summary=say("Your notebook waits for its turn in the pool.", _holders(outlook.pool), ahead(outlook)),
     )
 
 
-def waiting_for_quota(resource: str, position: QueuePosition | None) -> Explanation:
+def waiting_for_quota(resource: str, outlook: Outlook) -> Explanation:
     free = f"enough {resource}" if resource else "a slot"
     return Explanation(
         code="waiting_for_quota",
-        summary=say(f"The pool is full: your notebook waits until {free} is free.", ahead(position)),
+        summary=say(
+            f"The pool is full: your notebook waits until {free} is free.", _holders(outlook.pool), ahead(outlook)
+        ),
     )
 
 
-def waiting_for_preempted(position: QueuePosition | None) -> Explanation:
+def waiting_for_preempted(outlook: Outlook) -> Explanation:
     return Explanation(
         code="waiting_for_preempted",
-        summary=say("Your notebook gets its slot as soon as what runs there now has ended.", ahead(position)),
+        summary=say("Your notebook gets its slot as soon as what runs there now has ended.", ahead(outlook)),
     )
 
 
-def waiting_for_other_starts(position: QueuePosition | None) -> Explanation:
+def waiting_for_other_starts(outlook: Outlook) -> Explanation:
     return Explanation(
         code="waiting_for_other_starts",
-        summary=say("Your notebook waits until those before it have started.", ahead(position)),
+        summary=say("Your notebook waits until those before it have started.", ahead(outlook)),
     )
 
 
-def waiting_for_placement(said: str, position: QueuePosition | None) -> Explanation:
+def waiting_for_placement(said: str, outlook: Outlook) -> Explanation:
     return Explanation(
         code="waiting_for_placement",
-        summary=say("The pool has room for your notebook, but not in one place.", quote(said), ahead(position)),
+        summary=say("The pool has room for your notebook, but not in one place.", quote(said), ahead(outlook)),
     )
 
 
@@ -111,10 +147,10 @@ def requeued(times: int, clause: str, waiting: Explanation) -> Explanation:
     )
 
 
-def waiting_unknown(reason: str, said: str, position: QueuePosition | None) -> Explanation:
+def waiting_unknown(reason: str, said: str, outlook: Outlook) -> Explanation:
     """A reason that this version does not know: shown as it is."""
     why = ": ".join(filter(None, (reason, said)))
-    return Explanation(code="waiting_unknown", summary=say("Your notebook waits.", quote(why), ahead(position)))
+    return Explanation(code="waiting_unknown", summary=say("Your notebook waits.", quote(why), ahead(outlook)))
 
 
 # --- Blocked: it waits for a person ----------------------------------------------------------------------------------

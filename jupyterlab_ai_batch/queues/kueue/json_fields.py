@@ -87,6 +87,12 @@ def moment(value: Any) -> datetime | None:
 
 def quantity(value: Any) -> int | None:
     """A resource quantity (``8Gi``, ``500M``, ``1e9``) in its base unit: bytes for memory and storage."""
+    found = amount(value)
+    return int(found) if found is not None else None
+
+
+def amount(value: Any) -> float | None:
+    """A resource quantity with what is after the point: ``1500m`` is 1.5."""
     number = whole(value)
     if number is not None:
         return number
@@ -94,8 +100,8 @@ def quantity(value: Any) -> int | None:
     if match is None:
         return None
     digits, exponent, suffix = match.groups()
-    amount = float(digits) * (10.0 ** int(exponent) if exponent else _SCALES.get(suffix, 1.0))
-    return int(amount) if amount < _WHOLE else None
+    found = float(digits) * (10.0 ** int(exponent) if exponent else _SCALES.get(suffix, 1.0))
+    return found if found < _WHOLE else None
 
 
 def parse_conditions(value: Any) -> Mapping[str, Condition]:

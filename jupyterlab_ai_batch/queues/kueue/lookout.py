@@ -8,6 +8,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+from ...models import QueuePosition
 from .api import JOBS, ClusterApi, Json
 from .cache import ClusterCache, has_ended, is_owned_by, submission_of
 from .conditions import Reading
@@ -17,6 +18,7 @@ from .naming import job_name
 from .notifier import Notifier
 from .paths import KueuePaths, is_safe_id
 from .pauses import Pauses
+from .queue_numbers import QueueNumbers
 from .store import uid_of
 from .visibility import Positions
 from .workloads import QUOTA_RESERVED, parse_job, parse_workload
@@ -59,6 +61,7 @@ class Lookout:
         paths: KueuePaths,
         histories: Histories,
         notifier: Notifier,
+        numbers: QueueNumbers,
         *,
         now: Callable[[], datetime],
         make_pauses: Callable[[], Pauses] = Pauses,
@@ -68,6 +71,7 @@ class Lookout:
         self._api = api
         self._histories = histories
         self._notifier = notifier
+        self._numbers = numbers
         self._now = now
         self._idle_s = idle_s
         self._cache = ClusterCache(api, on_change=self._on_objects, make_pauses=make_pauses)
@@ -84,8 +88,8 @@ class Lookout:
                 async for _ in notices:
                     yield
 
-    async def ready(self) -> None:
-        """Have a view of the present, positions and what runners say included.
+    async def ready(self, *, with_positions: bool = False) -> None:
+        """Have a view of the present, what runners say included, and where things wait if somebody looks.
 
         Raises:
             QueueError: there is none; ``details["age_s"]`` says how old the last one is, where there was one.
@@ -94,7 +98,8 @@ class Lookout:
             await self._cache.ready()
             self._follow_logs()
             jobs = [self._sight(job) for job in self._cache.jobs()]
-            await self._positions.want({sighting.waits_in for sighting in jobs} - {""})
+            if with_positions:
+                await self._positions.want({sighting.waits_in for sighting in jobs} - {""})
             await self._logs.catch_up([uid_of(pod) for sighting in jobs for pod in sighting.pods])
 
     def knows(self, submission_id: str) -> bool:
@@ -108,6 +113,10 @@ class Lookout:
     def jobs(self) -> Sequence[Json]:
         """All Jobs of this user's Submissions."""
         return self._cache.jobs()
+
+    def first_position(self, queue: str) -> QueuePosition | None:
+        """Where the first Submission in a LocalQueue waits, as far as anybody has asked lately."""
+        return self._positions.first(queue)
 
     async def sight(self, submission_id: str) -> Sighting:
         """What the cluster has; call it when ``ready``.
@@ -140,6 +149,7 @@ class Lookout:
             position=self._positions.of(job.queue, uid_of(sighting.job)) if job and sighting.job else None,
             progress=report.progress,
             failure=report.failure,
+            pool=self._numbers.pool,
             attempts=history.attempts,
             outputs=newest.outputs if newest is not None else None,
             observed_at=self._now(),

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import Enum
 
-from ...models import Explanation, QueuePosition
+from ...models import Explanation
 from ...words import SubmissionState
 from . import explanations
 from .json_fields import Condition
-from .view import Standing
+from .view import Outlook, Standing
 from .workloads import QUOTA_RESERVED, Workload
 
 
@@ -104,12 +104,12 @@ def find_obstacle(condition: Condition) -> Obstacle:
     return _GRANULAR.get(condition.reason, Obstacle.UNKNOWN)
 
 
-def explain_pending(workload: Workload, position: QueuePosition | None) -> Standing:
+def explain_pending(workload: Workload, outlook: Outlook) -> Standing:
     """Queued, or blocked until a person does something."""
     condition = workload.condition(QUOTA_RESERVED)
     obstacle = find_obstacle(condition)
     explanation = replace(
-        _EXPLAIN[obstacle](condition, position),
+        _EXPLAIN[obstacle](condition, outlook),
         raw_reason=condition.reason or None,
         since=condition.since or workload.created_at,
     )
@@ -117,35 +117,35 @@ def explain_pending(workload: Workload, position: QueuePosition | None) -> Stand
     return Standing(state=state, explanation=explanation)
 
 
-def _quota(condition: Condition, position: QueuePosition | None) -> Explanation:
+def _quota(condition: Condition, outlook: Outlook) -> Explanation:
     match = _IN_USE.search(condition.message)
-    return explanations.waiting_for_quota(match.group(1) if match else "", position)
+    return explanations.waiting_for_quota(match.group(1) if match else "", outlook)
 
 
-def _too_large(condition: Condition, _: QueuePosition | None) -> Explanation:
+def _too_large(condition: Condition, _: Outlook) -> Explanation:
     match = _TOO_LARGE.search(condition.message)
     return explanations.exceeds_quota(*(match.groups() if match else ("", "", "")))
 
 
-def _flavor(condition: Condition, _: QueuePosition | None) -> Explanation:
+def _flavor(condition: Condition, _: Outlook) -> Explanation:
     match = _NOT_OFFERED.search(condition.message)
     return explanations.no_matching_flavor(match.group(1) if match else "", condition.message)
 
 
-_EXPLAIN: Mapping[Obstacle, Callable[[Condition, QueuePosition | None], Explanation]] = {
-    Obstacle.TURN: lambda _, position: explanations.waiting_in_queue(position),
+_EXPLAIN: Mapping[Obstacle, Callable[[Condition, Outlook], Explanation]] = {
+    Obstacle.TURN: lambda _, outlook: explanations.waiting_in_queue(outlook),
     Obstacle.QUOTA: _quota,
-    Obstacle.PREEMPTED: lambda _, position: explanations.waiting_for_preempted(position),
-    Obstacle.STARTS: lambda _, position: explanations.waiting_for_other_starts(position),
-    Obstacle.PLACEMENT: lambda said, position: explanations.waiting_for_placement(said.message, position),
+    Obstacle.PREEMPTED: lambda _, outlook: explanations.waiting_for_preempted(outlook),
+    Obstacle.STARTS: lambda _, outlook: explanations.waiting_for_other_starts(outlook),
+    Obstacle.PLACEMENT: lambda said, outlook: explanations.waiting_for_placement(said.message, outlook),
     Obstacle.GATE: lambda said, _: explanations.admission_gated(said.message),
     Obstacle.HOLD: lambda said, _: explanations.on_hold(said.message),
     Obstacle.QUEUE_STOPPED: lambda said, _: explanations.queue_stopped(said.message),
     Obstacle.QUEUE_MISSING: lambda said, _: explanations.queue_missing(said.message),
-    Obstacle.NAMESPACE: lambda _said, _position: explanations.namespace_refused(),
+    Obstacle.NAMESPACE: lambda _said, _outlook: explanations.namespace_refused(),
     Obstacle.TOO_LARGE: _too_large,
     Obstacle.FLAVOR: _flavor,
     Obstacle.SETTINGS: lambda said, _: explanations.misconfigured(said.message),
-    Obstacle.DEACTIVATED: lambda _said, _position: explanations.stopped_by_admin(),
-    Obstacle.UNKNOWN: lambda said, position: explanations.waiting_unknown(said.reason, said.message, position),
+    Obstacle.DEACTIVATED: lambda _said, _outlook: explanations.stopped_by_admin(),
+    Obstacle.UNKNOWN: lambda said, outlook: explanations.waiting_unknown(said.reason, said.message, outlook),
 }

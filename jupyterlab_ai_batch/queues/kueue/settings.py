@@ -47,6 +47,14 @@ class KueueProfile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolQueues:
+    """The ClusterQueues of the pool, by who uses them; their numbers are read where the account may."""
+
+    interactive: tuple[str, ...] = ()
+    batch: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KueueSettings:
     """Everything about jobs in the cluster that is not the user's to decide.
 
@@ -62,6 +70,8 @@ class KueueSettings:
         shared_volumes: Names of volumes of the session's pod that jobs mount too, always read-only. Only ConfigMaps,
             persistent volume claims, NFS and CSI volumes; never the home, secrets or directories of the node.
         service_account: The jobs' ServiceAccount, whose token they never get; empty: the namespace's default.
+        pool_queues: Those whose quota is the pool.
+        usage_half_life_s: As Kueue's ``admissionFairSharing.usageHalfLifeTime``, which users cannot read; 0: not told.
     """
 
     namespace: str
@@ -73,6 +83,8 @@ class KueueSettings:
     environment_allow: tuple[str, ...] = DEFAULT_ENVIRONMENT
     shared_volumes: tuple[str, ...] = ()
     service_account: str = ""
+    pool_queues: PoolQueues = field(default_factory=PoolQueues)
+    usage_half_life_s: int = 0
 
     def find_profile(self, name: str) -> KueueProfile:
         """The profile of that name.

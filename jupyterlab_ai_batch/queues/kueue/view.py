@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ...models import Attempt, Explanation, QueuePosition
+from ...models import Attempt, Explanation, PoolReading, QueuePosition
 from ...words import SubmissionState
 from .events import Event
 from .pods import Pod
 from .workloads import QUOTA_RESERVED, Job, Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What is known of what a Submission waits for: where it stands, and who holds the pool."""
+
+    position: QueuePosition | None = None
+    pool: PoolReading | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +38,7 @@ class View:
     workload: Workload | None
     pods: Sequence[Pod]
     events: Sequence[Event]
-    position: QueuePosition | None
+    outlook: Outlook
     failure: Mapping[str, Any] | None
     history: Sequence[Attempt]
 

@@ -20,7 +20,7 @@ from .pauses import Pauses
 from .waiting import wait_shortly
 
 INTERVAL_S = 5.0
-INTEREST_S = 60.0
+INTEREST_S = 20.0
 FIRST_ANSWER_S = 2.0
 LONGEST_PAUSE_S = 60.0
 
@@ -59,6 +59,12 @@ class Positions:
         """Where the Workload of a Job stands; None when it does not wait there, or nobody knows."""
         watched = self._queues.get(queue)
         return watched.positions.get(job_uid) if watched is not None else None
+
+    def first(self, queue: str) -> QueuePosition | None:
+        """The best position of a LocalQueue; None when nothing waits there, or nobody knows."""
+        watched = self._queues.get(queue)
+        positions = watched.positions.values() if watched is not None else ()
+        return min(positions, key=lambda position: position.in_cluster_queue, default=None)
 
     def stop(self) -> None:
         for queue in self._queues.values():

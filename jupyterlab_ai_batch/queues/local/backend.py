@@ -78,7 +78,12 @@ class LocalQueueBackend:
     async def cancel(self, submission_id: str) -> None:
         await asyncio.to_thread(self._cancel, submission_id)
 
-    async def observe(self, submission_ids: Sequence[str]) -> Mapping[str, Observation]:
+    async def observe(
+        self,
+        submission_ids: Sequence[str],
+        *,
+        with_positions: bool = True,  # noqa: ARG002 - they are at hand
+    ) -> Mapping[str, Observation]:
         return await asyncio.to_thread(self._observe, list(submission_ids))
 
     async def list_entries(self) -> Sequence[QueueEntry]:
