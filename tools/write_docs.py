@@ -146,6 +146,7 @@ GENERATED: dict[str, tuple[tuple[str, Callable[[], str]], ...]] = {
     "rest-api.md": (("routes", route_reference),),
     "cluster.md": (
         ("role", deployed("user/access.yaml", "yaml")),
+        ("pool", deployed("pool-readers/access.yaml", "yaml")),
         ("hub", deployed("example/jupyterhub_config.py", "python")),
         ("server", deployed("example/user/jupyter_server_config.py", "python")),
     ),

@@ -79,7 +79,7 @@ def test_users_queues_are_those_of_the_pool():
     pool = named("queues", "ClusterQueue")
     queues = named("user", "LocalQueue")
     assert {body["spec"]["clusterQueue"] for body in queues.values()} == pool.keys()
-    readers = objects("pool-readers")["ClusterRole", "ai-batch-pool-reader"]["rules"]
+    readers = objects("pool-readers")["ClusterRole", "ai-batch-pool"]["rules"]
     assert [sorted(rule["resourceNames"]) for rule in readers] == [sorted(pool)]
 
 
@@ -93,6 +93,13 @@ def test_the_servers_settings_fit_the_namespace_and_the_policies(server):
     covered = [set(body["spec"]["resourceGroups"][0]["coveredResources"]) for body in pool]
     asked = {profile["gpu_resource"] for profile in server.profiles if "gpu_resource" in profile}
     assert [asked - found for found in covered] == [set(), set()]
+
+
+def test_the_server_tells_of_the_pool_what_kueue_does(server):
+    """The ClusterQueues are those of ``deploy/``, and the half-life is that of Kueue's configuration."""
+    assert {name for names in server.pool_queues.values() for name in names} == named("queues", "ClusterQueue").keys()
+    kueue = yaml.safe_load((DEPLOY / "kueue/configuration.yaml").read_text())
+    assert f"{server.usage_half_life_s // 3600}h" == kueue["admissionFairSharing"]["usageHalfLifeTime"]
 
 
 def test_the_hub_mounts_what_the_settings_read(server):

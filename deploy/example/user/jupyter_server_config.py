@@ -8,6 +8,9 @@ c.BatchExtensionApp.registry_auth_file = "/etc/ai-batch/registry/config.json"
 c.BatchExtensionApp.registry_ca_config_map = "registry-ca"
 c.BatchExtensionApp.registry_ca_file = "/etc/ai-batch/ca/ca.crt"
 c.BatchExtensionApp.queues = ["batch"]
+# The pool's ClusterQueues, and how long Kueue remembers use (its admissionFairSharing.usageHalfLifeTime):
+c.BatchExtensionApp.pool_queues = {"interactive": ["interactive"], "batch": ["batch"]}
+c.BatchExtensionApp.usage_half_life_s = 7 * 24 * 3600
 c.BatchExtensionApp.profiles = [
     {
         "name": "mig-1g.5gb",
