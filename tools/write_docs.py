@@ -116,6 +116,26 @@ def route_reference() -> str:
     return table(["call", "what it does"], rows)
 
 
+# --- deployment ---------------------------------------------------------------------------------------------------
+
+
+def deployed(path: str, language: str) -> Callable[[], str]:
+    """A file of ``deploy/``, which is what admins apply and tests run."""
+    return lambda: f"```{language}\n{(ROOT / 'deploy' / path).read_text().strip()}\n```"
+
+
+def policy_table() -> str:
+    """What each ValidatingAdmissionPolicy is for, by the comment that it begins with."""
+    import yaml
+
+    rows = []
+    folder = ROOT / "deploy/policies"
+    for name in yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]:
+        comment, policy = (folder / name).read_text().split("\n", 1)
+        rows.append([f"`{next(yaml.safe_load_all(policy))['metadata']['name']}`", comment.lstrip("# ")])
+    return table(["policy", "what it holds to"], rows)
+
+
 # --- pages --------------------------------------------------------------------------------------------------------
 
 GENERATED: dict[str, tuple[tuple[str, Callable[[], str]], ...]] = {
@@ -124,6 +144,16 @@ GENERATED: dict[str, tuple[tuple[str, Callable[[], str]], ...]] = {
     "admin-guide.md": (("traits", trait_reference),),
     "user-guide.md": (("settings", setting_reference),),
     "rest-api.md": (("routes", route_reference),),
+    "cluster.md": (
+        ("role", deployed("user/access.yaml", "yaml")),
+        ("pool", deployed("pool-readers/access.yaml", "yaml")),
+        ("hub", deployed("example/jupyterhub_config.py", "python")),
+        ("server", deployed("example/user/jupyter_server_config.py", "python")),
+    ),
+    "install.md": (
+        ("kueue", deployed("kueue/configuration.yaml", "yaml")),
+        ("policies", policy_table),
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""Kueue as its own manifests install it; only the image, and a fair share that tests can watch, are ours."""
+"""Kueue as its own manifests install it and ``deploy/`` configures it; the image, and fair share's pace, are ours."""
 
 from __future__ import annotations
 
@@ -14,19 +14,15 @@ from ..binaries import KUBERNETES, KUEUE, built, source_directory
 from ..component import Cluster, Component, has_condition
 from ..images import TAG, ImageFile, program_image
 from ..instance import Settings
-from ..places import REGISTRY, cache_directory
+from ..places import REGISTRY, ROOT, cache_directory
 from .images import with_images
-from .mig import RESOURCE
 
 IMAGE = f"base/kueue:{TAG}"
 _DEPLOYMENT = "/apis/apps/v1/namespaces/kueue-system/deployments/kueue-controller-manager"
 _VISIBILITY = "/apis/apiregistration.k8s.io/v1/apiservices/v1beta2.visibility.kueue.x-k8s.io"
-# Usage counts for minutes instead of days, and only that of GPUs: what one test used is forgotten by the next.
-_FAIR_SHARING = {
-    "usageHalfLifeTime": "2m",
-    "usageSamplingInterval": "5s",
-    "resourceWeights": {RESOURCE: 100, "cpu": 0, "memory": 0},
-}
+_CONFIGURATION = ROOT / "deploy/kueue/configuration.yaml"
+# Usage counts for minutes instead of days: what one test used is forgotten by the next, and a test can watch it.
+_PACE = {"usageHalfLifeTime": "2m", "usageSamplingInterval": "5s"}
 
 
 class Kueue(Component):
@@ -51,9 +47,15 @@ class Kueue(Component):
         cluster.kubectl("scale", "--namespace=kueue-system", "deployment/kueue-controller-manager", "--replicas=0")
 
 
+def _configuration() -> dict[str, Any]:
+    """What admins are told to configure, at the pace of tests."""
+    config: dict[str, Any] = yaml.safe_load(_CONFIGURATION.read_text())
+    return {**config, "admissionFairSharing": {**config["admissionFairSharing"], **_PACE}}
+
+
 def _rendered() -> Path:
     """Kueue's default kustomization with our image and configuration, in the cache."""
-    key = hashlib.sha256(f"{KUEUE.key} {REGISTRY}/{IMAGE} {_FAIR_SHARING}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{KUEUE.key} {REGISTRY}/{IMAGE} {_configuration()}".encode()).hexdigest()[:16]
     target = cache_directory() / "manifests" / f"kueue-{key}.yaml"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +77,6 @@ def _adapted(resource: dict[str, Any]) -> dict[str, Any]:
             container["imagePullPolicy"] = "IfNotPresent"
     elif resource["kind"] == "ConfigMap" and "controller_manager_config.yaml" in resource["data"]:
         config = yaml.safe_load(resource["data"]["controller_manager_config.yaml"])
-        config["admissionFairSharing"] = _FAIR_SHARING
+        config.update(_configuration())
         resource["data"]["controller_manager_config.yaml"] = yaml.safe_dump(config)
     return resource

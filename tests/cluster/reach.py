@@ -92,6 +92,11 @@ class Cluster:
         for event in self._dynamic.watch(self._of(api_version, kind), namespace=namespace):
             yield event["raw_object"]
 
+    def request(self, method: str, path: str, body: Object | None = None) -> str:
+        """Any call of any path of the API server; a PATCH merges."""
+        options = {"content_type": "application/merge-patch+json"} if method == "PATCH" else {}
+        return self._dynamic.request(method, path, body=body, serialize=False, **options).data.decode()
+
     def read(self, path: str) -> Object:
         """GET of any path of the API server."""
         return json.loads(self._dynamic.request("GET", path, serialize=False).data)
