@@ -160,8 +160,8 @@ def versions(cluster: Cluster) -> dict[str, str]:
     }
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def parse_arguments(about: str | None = __doc__) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where the figures go")
     parser.add_argument("--rounds", type=int, default=12, help="measured rounds; medians are reported")
     return parser.parse_args()

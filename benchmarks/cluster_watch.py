@@ -47,6 +47,12 @@ class Chronicle:
             watching = (cluster, namespace, kind, api_version)
             threading.Thread(target=self._watch, args=watching, daemon=True, name=f"watch-{kind}").start()
 
+    @property
+    def sightings(self) -> list[Sighting]:
+        """So far, in the order in which they came."""
+        with self._changed:
+            return list(self._sightings)
+
     def wait_for(self, job: str, point: str) -> float:
         """When ``point`` of a Job was seen to be there.
 

@@ -22,6 +22,7 @@ from .models import Observation, OutputsSummary, Submission
 from .words import OutputsState, SubmissionState
 
 REFRESH_S = 15.0  # an unchanged Submission's observed_at is written again after this long
+POSITION_REFRESH_S = 4.0  # and a position's, which others change: less than a backend leaves between two readings
 
 _COLLECTED_AUTOMATICALLY = frozenset({SubmissionState.SUCCEEDED, SubmissionState.FAILED})
 
@@ -114,4 +115,8 @@ def _undated(submission: Submission) -> Submission:
 
 
 def _is_old(before: Submission, after: Submission) -> bool:
+    if before.position is not None and after.position is not None:
+        age = after.position.observed_at - before.position.observed_at
+        if age >= timedelta(seconds=POSITION_REFRESH_S):
+            return True
     return abs(after.observed_at - before.observed_at) >= timedelta(seconds=REFRESH_S)

@@ -101,6 +101,11 @@ def test_the_same_reading_is_not_written_again_for_a_while():
     assert keep(BASE) is BASE
     for moved in (timedelta(seconds=20), timedelta(days=-1)):
         assert unless_unchanged(lambda s, by=moved: replace(s, observed_at=NOW + by))(BASE) is not BASE
+    position = QueuePosition(in_local_queue=0, in_cluster_queue=1, observed_at=NOW)
+    waits = replace(BASE, position=position)
+    for seconds, is_kept in ((2, True), (5, False)):  # others change it: how old it is matters
+        later = replace(position, observed_at=NOW + timedelta(seconds=seconds))
+        assert (unless_unchanged(lambda s, p=later: replace(s, position=p))(waits) is waits) is is_kept
     changed = unless_unchanged(lambda s: replace(s, explanation=Explanation(code="c", summary="s")))
     assert changed(BASE) is not BASE
     dated = replace(BASE, explanation=Explanation(code="c", summary="s", since=NOW))

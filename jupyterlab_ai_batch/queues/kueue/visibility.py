@@ -131,10 +131,11 @@ class _WatchedQueue:
         self.positions = {}  # nobody asks: they would only grow old
 
     def _tell(self, found: Mapping[str, QueuePosition]) -> None:
-        changed = _places(found) != _places(self.positions)
+        """A position that has not changed is news, too: it is as new as the answer."""
+        is_news = bool(found or self.positions)
         self.positions = found
         self.answered.set()
-        if changed:
+        if is_news:
             self._on_change()
 
 
@@ -155,7 +156,3 @@ def parse_positions(items: Sequence[Json], observed_at: datetime) -> Mapping[str
             if isinstance(uid, str):
                 found[uid] = position
     return found
-
-
-def _places(positions: Mapping[str, QueuePosition]) -> Mapping[str, tuple[int, int]]:
-    return {uid: (position.in_local_queue, position.in_cluster_queue) for uid, position in positions.items()}
