@@ -5,7 +5,7 @@ VENV_PYTHON := .venv/bin/python
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-.PHONY: help setup setup-tests demo test test-cluster lab lint format docs bench bench-jobs bench-snapshot bench-scale bench-cluster fuzz dist clean
+.PHONY: help setup setup-tests demo test test-cluster test-evictions lab lint format docs bench bench-jobs bench-snapshot bench-scale bench-cluster fuzz dist clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
@@ -56,6 +56,10 @@ bench-scale: setup ## measure snapshots of up to a million files (about 10 minut
 	@$(VENV_PYTHON) benchmarks/snapshot_scale.py --json benchmarks/results/scale.json
 	@cp benchmarks/results/scale.json docs/snapshot-scale.json
 	@$(VENV_PYTHON) tools/write_docs.py
+
+test-evictions: setup ## twenty evictions of five jobs on a cluster that is built here (root, Go; about 5 minutes)
+	@$(PYTHON) tools/prepare.py --cluster
+	@AI_BATCH_EVICTIONS=20 $(VENV_PYTHON) -m testbed run $(VENV_PYTHON) -m pytest tests/cluster/test_eviction.py
 
 bench-cluster: setup ## measure jobs on a cluster that is built here (root, Go; about 5 minutes once it is built)
 	@$(PYTHON) tools/prepare.py --cluster

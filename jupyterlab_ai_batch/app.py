@@ -74,8 +74,9 @@ class BatchExtensionApp(ExtensionApp):
         help="""Resource shapes that users can ask for, the first is the default. Keys: ``name``, ``title``,
         ``cpu_millicores``, ``memory_bytes``, ``gpu_slots``, ``default_max_duration_s``; in the cluster also
         ``gpu_resource`` (what one slot is called there: ``nvidia.com/mig-1g.5gb``), ``scratch_bytes`` (10 GiB),
-        ``grace_period_s`` (30), ``node_selector``, ``tolerations`` and ``runtime_class``. Default: none, which gives
-        ``cpu``, and on a machine with GPUs ``gpu``.""",
+        ``grace_period_s`` (30: how long a job that is interrupted may save what it has), ``node_selector``,
+        ``tolerations`` and ``runtime_class``. Default: none, which gives ``cpu``, and on a machine with GPUs
+        ``gpu``.""",
     ).tag(config=True)
     queues = List(
         Unicode(),

@@ -307,6 +307,7 @@ def build_entry(
         parameters=submission.parameters,
         environment_prefixes=tuple(str(prefix) for prefix in environment.prefixes),
         checkpoint_interval_s=order.checkpoint_interval_s,
+        resume=submission.resume,
     )
     queued = replace(submission, state=SubmissionState.QUEUED, snapshot=summary, capture=None, explanation=None)
     return QueueEntry(submission=queued, snapshot_digest=summary.digest, run=run)

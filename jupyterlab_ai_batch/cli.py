@@ -156,6 +156,11 @@ def _add_submit(commands: Any) -> None:
     parser.add_argument(
         "--replace-notebook", action="store_true", help="install the executed notebook over the original if untouched"
     )
+    parser.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        help="after an interruption, begin with the files saved last (default: as the notebook's metadata say)",
+    )
     _add_capture(parser)
     _add_waiting(parser)
 

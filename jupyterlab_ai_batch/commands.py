@@ -73,6 +73,7 @@ async def _request(service: SubmissionService, options: argparse.Namespace, path
         capture_from=CaptureFrom(options.capture_from),
         replace_notebook=options.replace_notebook,
         exclude=tuple(options.exclude),
+        resume=options.resume,
     )
 
 

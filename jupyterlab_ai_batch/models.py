@@ -72,7 +72,10 @@ class Attempt:
     Attributes:
         number: 1-based.
         ended_by: ``succeeded``, ``failed``, ``cancelled`` or the Eviction's reason (``WorkerLost``, …).
-        time_lost_s: Run time that an Eviction threw away; 0 otherwise.
+        ended_because: Of an Eviction: a clause like "to make room for an interactive session"; empty when not known.
+        saved_at: When its last files were stored; None when it stored none.
+        time_lost_s: Run time that an Eviction threw away, 0 otherwise: all of it; with ``resume`` what was after
+            ``saved_at``, for the next Attempt has the files of that moment.
     """
 
     number: int
@@ -80,6 +83,8 @@ class Attempt:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     ended_by: str | None = None
+    ended_because: str = ""
+    saved_at: datetime | None = None
     time_lost_s: float = 0.0
 
 
@@ -265,6 +270,8 @@ class SubmissionRequest:
         max_duration_s: Time limit of each Attempt; None takes the profile's default.
         replace_notebook: Install the executed notebook over the original (three-way: only if untouched).
         exclude: Extra ignore patterns (gitignore syntax) for this Submission only.
+        resume: An Attempt after an Eviction begins with the files saved last; None takes what the notebook's
+            metadata say (``ai_batch.resume``), else false.
     """
 
     notebook_path: str | None = None
@@ -279,6 +286,7 @@ class SubmissionRequest:
     capture_from: CaptureFrom = CaptureFrom.AUTO
     replace_notebook: bool = False
     exclude: tuple[str, ...] = ()
+    resume: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +297,7 @@ class Submission:
         state: As last observed at ``observed_at``; with ``stale`` the backend could not be reached since.
         target: Where it runs: ``local``, or later a cluster flavour or HPC site.
         capture: Set while ``capturing``.
+        resume: See SubmissionRequest; decided when it was submitted.
     """
 
     id: str
@@ -305,6 +314,7 @@ class Submission:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     max_duration_s: int | None = None
     replace_notebook: bool = False
+    resume: bool = False
     stale: bool = False
     explanation: Explanation | None = None
     position: QueuePosition | None = None
@@ -341,6 +351,9 @@ class RunSpec:
             The Attempt then numbers itself by the tags that it finds there; ``attempt`` is not looked at.
         registry_auth: Path of a docker configuration file with credentials for it; empty: none.
         registry_ca: Path of certificate authorities (PEM) to be trusted besides the system's; empty: none.
+        grace_s: Seconds between being told to end and being killed; two thirds are for storing what there is.
+        resume: Begin with the files that a former Attempt stored last: in ``outputs_to``, or else in ``former``.
+        former: Outboxes of former Attempts, newest first.
     """
 
     submission_id: str
@@ -356,6 +369,9 @@ class RunSpec:
     outputs_to: str = ""
     registry_auth: str = ""
     registry_ca: str = ""
+    grace_s: float = 30.0
+    resume: bool = False
+    former: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ ended stays ended, whatever a clock or a late reading says.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -18,7 +18,8 @@ from .explain import (
     explain_unreachable,
     explain_unwritten,
 )
-from .models import Observation, OutputsSummary, Submission
+from .models import Attempt, Observation, OutputsSummary, Submission
+from .queues.losses import lost_s
 from .words import OutputsState, SubmissionState
 
 REFRESH_S = 15.0  # an unchanged Submission's observed_at is written again after this long
@@ -40,7 +41,7 @@ def apply_observation(submission: Submission, observation: Observation, *, auto_
         position=observation.position,
         progress=observation.progress or submission.progress,
         capture=None,
-        attempts=observation.attempts,
+        attempts=_merge_attempts(submission.attempts, observation, resumes=submission.resume),
         outputs=observation.outputs or submission.outputs,
     )
     if observed.state is SubmissionState.COLLECTING:
@@ -51,6 +52,46 @@ def apply_observation(submission: Submission, observation: Observation, *, auto_
         )
         return replace(observed, explanation=waiting)
     return observed
+
+
+def _merge_attempts(known: Sequence[Attempt], observation: Observation, *, resumes: bool) -> tuple[Attempt, ...]:
+    """The Attempts as observed, with what the cluster has forgotten since: when and why former ones ended."""
+    if _is_behind(known, observation):
+        return tuple(known)
+    seen = {attempt.number: attempt for attempt in observation.attempts}
+    ended = {attempt.number: attempt for attempt in known if attempt.started_at and attempt.ended_at}
+    latest = max(seen, default=0)
+    merged = {
+        number: _remember(ended.get(number), attempt, is_latest=number == latest, resumes=resumes)
+        for number, attempt in seen.items()
+    }
+    return tuple(attempt for _, attempt in sorted({**ended, **merged}.items()))
+
+
+def _is_behind(known: Sequence[Attempt], observation: Observation) -> bool:
+    """The reading lacks the history so far: what runs has the number of an Attempt that had ended before it began."""
+    if not known or not observation.attempts or observation.state.is_terminal:
+        return False
+    latest = observation.attempts[-1]
+    ended_at = next((attempt.ended_at for attempt in known if attempt.number == latest.number), None)
+    began_at = latest.started_at or latest.admitted_at
+    return ended_at is not None and began_at > ended_at and latest.number < known[-1].number
+
+
+def _remember(known: Attempt | None, seen: Attempt, *, is_latest: bool, resumes: bool) -> Attempt:
+    if known is None or (is_latest and seen.ended_by is None):
+        return seen
+    if seen.ended_at is not None:
+        because = known.ended_because if seen.ended_by == known.ended_by else ""
+        return replace(seen, ended_because=seen.ended_because or because)
+    merged = replace(
+        seen,
+        ended_at=known.ended_at,
+        ended_by=known.ended_by or seen.ended_by,
+        ended_because=known.ended_because or seen.ended_because,
+        saved_at=seen.saved_at or known.saved_at,
+    )
+    return replace(merged, time_lost_s=lost_s(merged, resumes=resumes))
 
 
 def _next_state(submission: Submission, observation: Observation, *, auto_collect: bool) -> SubmissionState:

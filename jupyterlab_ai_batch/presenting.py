@@ -8,7 +8,7 @@ from typing import Any
 
 from .capture_models import SnapshotSummary
 from .explain import count_words, size_words
-from .models import MergeReport, OutputSet, PreflightCheck, Profile, QueueReading, Submission
+from .models import Attempt, MergeReport, OutputSet, PreflightCheck, Profile, QueueReading, Submission
 from .wire import parse_time
 from .words import MergeAction, SubmissionState
 
@@ -80,7 +80,8 @@ def format_submission(submission: Submission) -> str:
         ("submitted", _local(submission.created_at)),
         ("parameters", ", ".join(f"{name}={value!r}" for name, value in submission.parameters.items())),
         *_snapshot_pairs(submission),
-        *((f"attempt {a.number}", _attempt_words(a.started_at, a.ended_at, a.ended_by)) for a in submission.attempts),
+        ("after an interruption", "it continues with its saved files" if submission.resume else ""),
+        *((f"attempt {attempt.number}", _attempt_words(attempt)) for attempt in submission.attempts),
         *_output_pairs(submission),
     ]
     width = max(len(name) for name, value in pairs if value)
@@ -109,12 +110,15 @@ def _output_pairs(submission: Submission) -> list[tuple[str, str]]:
     return [("outputs", words), ("executed notebook", submission.executed_notebook or "")]
 
 
-def _attempt_words(started_at: datetime | None, ended_at: datetime | None, ended_by: str | None) -> str:
-    if started_at is None:
-        return "starting" if ended_by is None else ended_by
-    if ended_at is None:
-        return f"since {_local(started_at)}"
-    return f"{ended_by or 'ended'} after {max((ended_at - started_at).total_seconds(), 0):.0f} s"
+def _attempt_words(attempt: Attempt) -> str:
+    if attempt.started_at is None:
+        return "starting" if attempt.ended_by is None else attempt.ended_by
+    if attempt.ended_at is None:
+        return f"since {_local(attempt.started_at)}" if attempt.ended_by is None else attempt.ended_by
+    lasted_s = max((attempt.ended_at - attempt.started_at).total_seconds(), 0)
+    words = f"{attempt.ended_by or 'ended'} at {_local(attempt.ended_at)}, after {lasted_s:.0f} s"
+    because = f", {attempt.ended_because}" if attempt.ended_because else ""
+    return f"{words}{because}; {attempt.time_lost_s:.0f} s lost" if because or attempt.time_lost_s else words
 
 
 def format_merge(report: MergeReport) -> str:

@@ -229,6 +229,7 @@ class SubmissionService:
             parameters=request.parameters,
             max_duration_s=request.max_duration_s,
             replace_notebook=request.replace_notebook,
+            resume=bool(request.resume),
             explanation=explain_capture(None, since=now, now=now),
         )
 
@@ -293,6 +294,7 @@ class SubmissionService:
             target=submission.target,
             priority=submission.priority,
             replace_notebook=submission.replace_notebook,
+            resume=submission.resume,
         )
         return _Origin(root_dir=self._config.root_dir, request=request)
 
@@ -474,7 +476,7 @@ class SubmissionService:
         if submission.state not in CollectableStates:
             raise SubmissionStateError(
                 "It has not ended yet, so its files stay where they are.",
-                hint="They come home when it ends. You can look at what is stored so far.",
+                hint="They come home when it ends. What is stored so far: jupyter ai-batch outputs ID --to DIR",
                 details={"state": submission.state.value},
             )
         origin = await asyncio.to_thread(self._origin, submission_id)

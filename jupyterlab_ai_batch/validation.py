@@ -49,13 +49,17 @@ class NotebookParameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedNotebook:
-    """A notebook that can be run: ``api_path`` without a drive, ``path`` absolute; ``tagged`` None without a cell."""
+    """A notebook that can be run: ``api_path`` without a drive, ``path`` absolute; ``tagged`` None without a cell.
+
+    ``resume`` is what its metadata say for Submissions that do not say it themselves.
+    """
 
     api_path: str
     path: Path
     kernel_name: str
     language: str
     tagged: tuple[Parameter, ...] | None = None
+    resume: bool = False
 
 
 def resolve_notebook(root_dir: Path, api_path: str) -> tuple[str, Path]:
@@ -109,7 +113,27 @@ def check_notebook(root_dir: Path, api_path: str) -> CheckedNotebook:
     kernel_name, language = _check_kernel(notebook)
     cell = find_parameters_cell(notebook)
     tagged = infer_parameters(cell.source, language) if cell is not None else None
-    return CheckedNotebook(api_path=clean, path=path, kernel_name=kernel_name, language=language, tagged=tagged)
+    return CheckedNotebook(
+        api_path=clean,
+        path=path,
+        kernel_name=kernel_name,
+        language=language,
+        tagged=tagged,
+        resume=_wants_resume(clean, notebook),
+    )
+
+
+def _wants_resume(name: str, notebook: Mapping[str, Any]) -> bool:
+    metadata = notebook.get("metadata")
+    own = metadata.get("ai_batch", {}) if isinstance(metadata, dict) else {}
+    said = own.get("resume", False) if isinstance(own, dict) else None
+    if not isinstance(said, bool):
+        raise NotebookInvalidError(
+            f"The metadata of '{name}' do not say clearly whether its batch jobs resume.",
+            hint='Write {"ai_batch": {"resume": true}} there, or take "ai_batch" out.',
+            details={"notebook_path": name, "field": "ai_batch.resume"},
+        )
+    return said
 
 
 def _read_notebook(name: str, path: Path) -> Mapping[str, Any]:
@@ -232,6 +256,7 @@ def check_request(
         capture_from=request.capture_from,
         replace_notebook=request.replace_notebook,
         exclude=request.exclude,
+        resume=notebook.resume if request.resume is None else request.resume,
     )
 
 

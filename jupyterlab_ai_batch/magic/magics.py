@@ -27,12 +27,12 @@ class BatchMagics(Magics):
         """Submit this notebook as a batch job.
 
         %batch [NOTEBOOK] [--profile NAME] [--queue NAME] [--target NAME] [--title TEXT] [--max-duration 2h]
-               [--param NAME=VALUE ...] [--wait]
+               [--param NAME=VALUE ...] [--resume | --no-resume] [--wait]
 
         The notebook is saved first where a browser has it open, and runs with the files and the environment of this
         moment. NOTEBOOK, by default the one that this kernel runs, is another one to submit in its place. Values of
-        parameters are JSON or Python literals, everything else is text. With --wait, the cell ends when the batch
-        job does.
+        parameters are JSON or Python literals, everything else is text. With --resume, a job that was interrupted
+        goes on with the files that were saved last. With --wait, the cell ends when the batch job does.
 
         Returns a handle: .state, .wait(timeout=None), .cancel(), .logs(), .outputs().
         """
@@ -62,6 +62,7 @@ def submit(line: str, *, environ: Mapping[str, str], connection_file: str | None
         "title": options.title,
         "parameters": parse_parameters(options.param),
         "max_duration_s": parse_duration(options.max_duration) if options.max_duration else None,
+        "resume": options.resume,
         "kernel_id": kernel_id_of(connection_file),
     }
     server = find_server(environ, Path(connection_file).parent if connection_file else None)

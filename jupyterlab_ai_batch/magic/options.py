@@ -95,5 +95,10 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="value of a parameter, repeatable; JSON and Python literals as values, everything else as text",
     )
+    parser.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        help="after an interruption, begin with the files saved last; without it as the notebook's metadata say",
+    )
     parser.add_argument("--wait", action="store_true", help="end the cell only when the batch job has ended")
     return parser

@@ -65,10 +65,14 @@ class Place:
     Attributes:
         path: Relative to the home.
         name: The last part of it.
+
+    Args:
+        is_durable: What is installed survives the end of the machine.
     """
 
-    def __init__(self, directory: int | None, path: str, *, short_id: str) -> None:
+    def __init__(self, directory: int | None, path: str, *, short_id: str, is_durable: bool = True) -> None:
         self.path = path
+        self._is_durable = is_durable
         self.name = path.rpartition("/")[2]
         self._open_directory = directory
         self._short_id = short_id
@@ -83,7 +87,7 @@ class Place:
     def sibling(self, name: str) -> Place:
         """Another name in the same directory."""
         path = join(self.path.rpartition("/")[0], name)
-        return Place(self._open_directory, path, short_id=self._short_id)
+        return Place(self._open_directory, path, short_id=self._short_id, is_durable=self._is_durable)
 
     def content(self) -> Content | None:
         """What is there now; None for nothing. A file that cannot be read is ``other``."""
@@ -199,7 +203,8 @@ class Place:
                 raise BlobMismatchError(errno.EIO, "what was stored is not what the job wrote")
             os.fchmod(fd, file.mode & 0o777 | 0o600)
             os.utime(fd, ns=(file.mtime_ns, file.mtime_ns))
-            os.fsync(fd)
+            if self._is_durable:
+                os.fsync(fd)
 
     def _content(self, name: str) -> Content | None:
         try:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BatchError, KernelStartError
 from ..models import RunSpec
 from .checkpoint import Outbox
-from .keeping import Keeper
-from .kernel import INTERRUPT_GRACE_S, Kernel, adopt_orphans
+from .keeping import Keeper, describe_stored
+from .kernel import INTERRUPT_SHARE, Kernel, adopt_orphans
 from .progress import Reporter
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class AttemptRun:
         self._stop = stop
         self._kernel = Kernel(spec.kernel_name, reporter)
         self._outbox = outbox
-        self._keeper = Keeper(outbox, reporter, interval_s=spec.checkpoint_interval_s)
+        self._keeper = Keeper(outbox, reporter, interval_s=spec.checkpoint_interval_s, grace_s=spec.grace_s)
         self._error: Mapping[str, Any] | None = None
         self._stopped = False
 
@@ -54,6 +54,8 @@ class AttemptRun:
         adopt_orphans()
         hurrying = asyncio.create_task(self._hurry_when_stopped())
         try:
+            if self._spec.resume and not await self._keeper.resume(self._stop):
+                return STOPPED
             client = await self._run()
             return await self._finish(client)
         finally:
@@ -118,7 +120,7 @@ class AttemptRun:
             self._reporter.say("ai-batch: stopping; results so far are being saved")
             client.stop_after_cell()
             await self._kernel.interrupt()
-            await asyncio.wait({cells}, timeout=INTERRUPT_GRACE_S)
+            await asyncio.wait({cells}, timeout=self._spec.grace_s * INTERRUPT_SHARE)
             return False
         finally:
             tasks = (cells, stopped, refused, beat)
@@ -164,12 +166,14 @@ class AttemptRun:
     async def _finish(self, client: JobClient) -> int:
         stopped = self._stopped
         try:
-            await self._keeper.finish(self._content(client), complete=not stopped)
+            stored = await self._keeper.finish(self._content(client), complete=not stopped)
         except BatchError as exc:
             if self._error is None and not stopped:
                 raise
             self._reporter.say(self._keeper.explain(exc))
         else:
+            if stopped:
+                self._reporter.say(f"ai-batch: saved {describe_stored(stored)}")
             self._reporter.stored()
         if stopped:
             return STOPPED

@@ -6,7 +6,7 @@ import hashlib
 import io
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from ..outputs.changes import BEING_WRITTEN, WorkTree
 from ..words import FileChange
 from .attempt_log import AttemptLog, LogPart
 from .destination import Destination
+from .resuming import Former, Resumed, Say, resume
 
 EXECUTED_NOTEBOOK = "executed.ipynb"
 LOG_FILE = "log.txt"
@@ -60,6 +61,7 @@ class Outbox:
         self._tree: WorkTree | None = None
         self._scanning = threading.Lock()
         self._last: OutputSet | None = None
+        self._resumed: Resumed | None = None
 
     @property
     def is_remote(self) -> bool:
@@ -85,6 +87,24 @@ class Outbox:
     def claim(self) -> None:
         """Make sure early that something can be stored."""
         self._destination.claim()
+
+    def resume(self, say: Say) -> None:
+        """Put in place what a former Attempt has stored last; before anything else than ``claim``.
+
+        What is stored of this Attempt then begins with it: nothing of it is lost however soon this one ends.
+
+        Raises:
+            RegistryUnreachableError, RegistryDeniedError: it cannot be told what that is.
+        """
+
+        def put_in_place(former: Sequence[Former]) -> Resumed | None:
+            return resume(former, self._spec, left_out=_left_out(self._spec), say=say)
+
+        self._resumed = self._destination.with_former(put_in_place)
+        if self._resumed is not None:
+            self._last = replace(
+                self._resumed.output_set, attempt=self._spec.attempt, pod_uid="", log_sha256="", log_bytes=0
+            )
 
     def give_up(self) -> None:
         """End what another thread is sending."""
@@ -173,6 +193,8 @@ class Outbox:
         def open_file(file: OutputFile) -> BinaryIO:
             if notebook is not None and file.path == self._spec.notebook:
                 return io.BytesIO(notebook)
+            if self._resumed is not None:
+                return self._resumed.open_file(file)
             raise BlobMissingError.of([f"sha256:{file.sha256}"])
 
         return open_file

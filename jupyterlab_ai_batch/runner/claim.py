@@ -46,6 +46,10 @@ class Claim:
             self._number = self._find_own(store) or self._take_next(store)
         return self._number
 
+    def attempts(self, store: BlobStore) -> list[int]:
+        """The numbers of all Attempts so far, this one's among them; newest first."""
+        return sorted(self._taken(store), reverse=True)
+
     def is_held(self, store: BlobStore) -> bool:
         """Whether the tag is still this pod's; where it is not, the next ``take`` gives another number."""
         if self._number is None:
@@ -74,7 +78,7 @@ class Claim:
         )
 
     def _find_own(self, store: BlobStore) -> int | None:
-        newest = sorted(self._taken(store), reverse=True)[:_OWN_AMONG_NEWEST]
+        newest = self.attempts(store)[:_OWN_AMONG_NEWEST]
         return next((number for number in newest if self._is_ours(store, number)), None)
 
     def _taken(self, store: BlobStore) -> set[int]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
 from ..models import OutputSet
 from ..oci.layout import ImageLayout
-from ..oci.outputset import OpenFile, store_output_set
+from ..oci.outputset import OUTPUTS_TAG, OpenFile, store_output_set
+from .resuming import Former
 
 SUPERSEDED_GRACE_S = 120.0
 
 OpenLog = Callable[[], BinaryIO]
+T = TypeVar("T")
 
 
 class Destination(Protocol):
@@ -26,6 +28,10 @@ class Destination(Protocol):
 
     def claim(self) -> None:
         """Make sure early that something can be stored."""
+        ...
+
+    def with_former(self, work: Callable[[Sequence[Former]], T]) -> T:
+        """Do something with what Attempts of this Submission have stored, newest first; this one may be among them."""
         ...
 
     def put(self, output_set: OutputSet, open_file: OpenFile, open_log_content: OpenLog) -> OutputSet:
@@ -46,11 +52,15 @@ class LayoutDestination:
 
     is_remote = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, former: Sequence[Path] = ()) -> None:
         self._store = ImageLayout(path)
+        self._former = former
 
     def claim(self) -> None:
         pass
+
+    def with_former(self, work: Callable[[Sequence[Former]], T]) -> T:
+        return work([Former(ImageLayout(path), OUTPUTS_TAG) for path in self._former])
 
     def put(self, output_set: OutputSet, open_file: OpenFile, open_log_content: OpenLog) -> OutputSet:
         return store_output_set(self._store, output_set, open_file, open_log_content=open_log_content)[0]

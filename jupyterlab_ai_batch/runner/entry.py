@@ -126,7 +126,8 @@ def _make_outbox(
     from .destination import LayoutDestination
 
     if not spec.outputs_to:
-        return Outbox(spec, LayoutDestination(Path(spec.outbox)), clock=clock, started_ns=started_ns)
+        here = LayoutDestination(Path(spec.outbox), former=[Path(path) for path in spec.former])
+        return Outbox(spec, here, clock=clock, started_ns=started_ns)
     from .claim import Claim
     from .remote import open_repository
 

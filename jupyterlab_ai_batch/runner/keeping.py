@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Any, TypeVar
 
 from ..errors import BatchError, RegistryUnreachableError, StorageError
+from ..models import OutputSet
 from .checkpoint import Outbox
 from .patience import Patience, try_patiently
 from .progress import Reporter
 from .threads import start_thread
 
 SAVE_INTERVAL_S = 5.0
-STOP_S = 20.0
+STOP_SHARE = 2 / 3  # of the grace period: the kernel ends first, and the log is stored last
+MAX_NAMED = 5
 _LET_GO_S = 1.0
 
 T = TypeVar("T")
@@ -29,12 +32,13 @@ class Keeper:
         refused: Set with it.
     """
 
-    def __init__(self, outbox: Outbox, reporter: Reporter, *, interval_s: float) -> None:
+    def __init__(self, outbox: Outbox, reporter: Reporter, *, interval_s: float, grace_s: float = 30.0) -> None:
         self.refusal: BatchError | None = None
         self.refused = asyncio.Event()
         self._outbox = outbox
         self._reporter = reporter
         self._interval_s = interval_s
+        self._stop_s = grace_s * STOP_SHARE
         self._patience = Patience()
         self._hurried = asyncio.Event()
         self._storing: asyncio.Future[None] | None = None
@@ -42,15 +46,46 @@ class Keeper:
         self._is_lost = False
 
     def hurry(self) -> None:
-        """The run is to stop: what has to be sent has ``STOP_S`` from now on."""
+        """The run is to stop: what has to be sent has ``STOP_SHARE`` of the grace period from now on."""
         if self._outbox.is_remote:
-            self._patience.limit(STOP_S)
+            self._patience.limit(self._stop_s)
             self._hurried.set()
 
     def claim(self) -> None:
         """Make sure that something can be stored, while the kernel starts."""
         if self._outbox.is_remote:
             self._storing = asyncio.ensure_future(self._claim())
+
+    async def resume(self, stop: asyncio.Event) -> bool:
+        """Put in place what was saved last, before anything runs; False when the run was told to stop meanwhile.
+
+        Raises:
+            BatchError: the registry refuses, or stays away.
+        """
+        loop = asyncio.get_running_loop()
+        has_number = threading.Event()
+
+        def say(line: str) -> None:
+            loop.call_soon_threadsafe(self._reporter.say, f"ai-batch: {line}")
+
+        def work() -> None:
+            self._outbox.claim()
+            has_number.set()
+            self._outbox.resume(say)
+
+        working = start_thread(self._patiently(work, failing="what was saved cannot be read yet"))
+        working.add_done_callback(lambda done: done.cancelled() or done.exception())
+        stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+        waited: set[asyncio.Future[Any]] = {working, stopped}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if stop.is_set():
+            self._outbox.give_up()
+            self._is_lost = not has_number.is_set()  # and no other thread takes another one for the log
+            self._reporter.say("ai-batch: stopped before it began; what was saved before is kept")
+            return False
+        working.result()
+        return True
 
     def save(self, read: Callable[[], bytes]) -> None:
         """Save the notebook after a cell, unless it was saved a moment ago or something is being stored."""
@@ -82,8 +117,8 @@ class Keeper:
         else:
             self._outbox.give_up()
 
-    async def finish(self, notebook: bytes, *, complete: bool) -> None:
-        """Store the result; what is not to wait for is stored first.
+    async def finish(self, notebook: bytes, *, complete: bool) -> OutputSet:
+        """Store the result, and return it; what is not to wait for is stored first.
 
         Raises:
             BatchError: it could not be stored; a registry that is away is waited for as long as there is time.
@@ -95,7 +130,7 @@ class Keeper:
             with suppress(BatchError):
                 await self._in_time(lambda: self._outbox.store_quickly(notebook))
         try:
-            await self._in_time(self._patiently(lambda: self._outbox.store_final(notebook, complete=complete)))
+            return await self._in_time(self._patiently(lambda: self._outbox.store_final(notebook, complete=complete)))
         except BatchError:
             self._is_lost = True
             raise
@@ -113,11 +148,13 @@ class Keeper:
         kept = f"; what was stored at {kept_at:%H:%M:%S} UTC is kept" if self._outbox.is_remote and kept_at else ""
         return f"ai-batch: the results could not be stored: {error.message}{kept}"
 
-    def _patiently(self, store: Callable[[], T]) -> Callable[[], T]:
+    def _patiently(
+        self, store: Callable[[], T], *, failing: str = "the results could not be stored yet"
+    ) -> Callable[[], T]:
         loop = asyncio.get_running_loop()
 
         def say(error: RegistryUnreachableError) -> None:
-            line = f"ai-batch: the results could not be stored yet, trying again: {error.message}"
+            line = f"ai-batch: {failing}, trying again: {error.message}"
             loop.call_soon_threadsafe(self._reporter.say, line)
 
         return lambda: try_patiently(store, self._patience, on_failure=say)
@@ -166,3 +203,14 @@ class Keeper:
     def _say_not_stored(self, error: BatchError) -> None:
         if not self._hurried.is_set():
             self._reporter.say(f"ai-batch: intermediate results could not be stored: {error.message}")
+
+
+def describe_stored(stored: OutputSet) -> str:
+    """What an OutputSet has, and what it lacks."""
+    others = [file for file in stored.files if file.path != stored.executed_notebook]
+    count = "1 other file" if len(others) == 1 else f"{len(others)} other files"
+    size = sum(file.size_bytes for file in stored.files)
+    said = f"the notebook and {count}, {size / 1e6:.1f} MB in all"
+    lacking = ", ".join(f"{path} ({reason})" for path, reason in stored.skipped[:MAX_NAMED])
+    more = f" and {len(stored.skipped) - MAX_NAMED} more" if len(stored.skipped) > MAX_NAMED else ""
+    return f"{said}; not saved: {lacking}{more}" if lacking else said

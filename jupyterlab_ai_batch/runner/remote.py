@@ -9,10 +9,11 @@ is that user can open the mounted file. So what it holds should be good for this
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from ..errors import BlobMissingError, RegistryError, RegistryUnreachableError
 from ..models import OutputSet, RunSpec
@@ -22,8 +23,11 @@ from ..oci.registry import Registry, RegistrySettings, connect
 from ..oci.transport_settings import RetryPolicy, TransportSettings
 from .claim import Claim
 from .destination import OpenLog
+from .resuming import Former
 
 MAX_TRIES = 4
+
+T = TypeVar("T")
 
 
 class RegistryDestination:
@@ -40,6 +44,11 @@ class RegistryDestination:
     def claim(self) -> None:
         with self._connected() as store:
             self._claim.take(store)
+
+    def with_former(self, work: Callable[[Sequence[Former]], T]) -> T:
+        with self._connected() as store:
+            tags = [outputs_tag(self._submission_id, number) for number in self._claim.attempts(store)]
+            return work([Former(store, tag) for tag in tags])
 
     def put(self, output_set: OutputSet, open_file: OpenFile, open_log_content: OpenLog) -> OutputSet:
         with self._connected() as store:

@@ -10,8 +10,6 @@ import pytest
 import yaml
 
 from .hub import REPOSITORY, SECRET, WAITS, Session, Start, copy_login
-from .objects import QUEUE_LABEL, pod, pod_spec
-from .queues import GPU, SLEEP
 from .reach import Cluster, Namespace, wait_for
 
 pytestmark = pytest.mark.timeout(400)
@@ -89,35 +87,6 @@ def test_a_job_sees_what_was_submitted(start: Start):
     assert session.read("study/data.txt") == "edited since"
     job = json.dumps(session.call("GET", f"submissions/{submission}"))
     assert TOKEN not in job
-
-
-def test_a_session_takes_its_slice_back(start: Start, shell_image: str):
-    """The job is evicted, says by what, waits again, and runs again; what it had written is in the store."""
-    session = start()
-    session.write_notebook("a.ipynb", "open('early.txt', 'w').write('x')", "import time; time.sleep(12)")
-    submission = session.submit("a.ipynb")
-    wait_for("the second cell", lambda: (session.get(submission)["progress"] or {}).get("cell") == 2)
-
-    taking = pod_spec(shell_image, SLEEP, resources={GPU: "1"})
-    session.namespace.create(pod("colleague", taking, labels={QUEUE_LABEL: "interactive"}))
-    session.wait_for(submission, "evicting", "queued")
-    session.namespace.wait_for_phase("colleague", "Running")
-    seen = wait_for(
-        "it waits again",
-        lambda: session.get(submission),
-        until=lambda seen: seen["state"] == "queued" and seen["attempts"] and seen["outputs"]["state"] == "partial",
-    )
-    assert [(one["number"], one["ended_by"]) for one in seen["attempts"]] == [(1, "Preempted")], seen
-    stored = session.call("GET", f"submissions/{submission}/outputs")
-    assert {"early.txt", "a.ipynb"} == {file["path"] for file in stored["files"]}
-    log = session.call("GET", f"submissions/{submission}/logs?attempt=1")
-    assert log["complete"], log
-
-    session.namespace.cluster.delete("v1", "Pod", "colleague", namespace=session.namespace.name)
-    seen = session.wait_for(submission)
-    ends = [(one["number"], one["ended_by"]) for one in seen["attempts"]]
-    assert (seen["state"], ends) == ("succeeded", [(1, "Preempted"), (2, "succeeded")]), seen
-    assert session.read("early.txt") == "x"
 
 
 def test_exported_yaml_runs_elsewhere(start: Start, cluster: Cluster, make_user: Callable[..., Namespace]):

@@ -11,7 +11,8 @@ from pathlib import Path
 from jupyterlab_ai_batch import wire
 from jupyterlab_ai_batch.models import OutputFile, OutputSet, Progress, RunnerEvent, RunSpec
 from jupyterlab_ai_batch.oci.layout import ImageLayout
-from jupyterlab_ai_batch.oci.outputset import store_output_set
+from jupyterlab_ai_batch.oci.outputset import OUTPUTS_TAG, store_output_set
+from jupyterlab_ai_batch.runner.resuming import Former, resume
 from jupyterlab_ai_batch.words import FileChange
 
 spec = wire.loads(RunSpec, Path(sys.argv[1]).read_bytes())
@@ -67,4 +68,7 @@ def on_term(_number, _frame):
 
 
 signal.signal(signal.SIGTERM, on_term)
+if spec.resume:
+    former = [Former(ImageLayout(Path(path)), OUTPUTS_TAG) for path in spec.former]
+    resume(former, spec, left_out=[spec.notebook], say=lambda line: say(f"{line}\n"))
 exec(spec.parameters["code"], globals())  # noqa: S102 - that is what it is for

@@ -21,7 +21,7 @@ from jupyterlab_ai_batch.oci.outputset import outputs_tag, parse_outputs_tag, re
 from jupyterlab_ai_batch.queues.kueue.api import JOBS, LOCAL_QUEUES, PODS, WORKLOADS
 from jupyterlab_ai_batch.queues.kueue.backend import KueueBackend
 from jupyterlab_ai_batch.queues.kueue.cache import has_ended, is_owned_by
-from jupyterlab_ai_batch.queues.kueue.naming import RUN_VARIABLE, SUBMISSION_LABEL
+from jupyterlab_ai_batch.queues.kueue.naming import RUN_VARIABLE, SUBMISSION_LABEL, job_name
 from jupyterlab_ai_batch.queues.kueue.pauses import Pauses
 from jupyterlab_ai_batch.queues.kueue.settings import KueueProfile, KueueSettings
 from tests.memory_cluster import MemoryApi, MemoryCluster, stamp
@@ -31,6 +31,10 @@ _NUMBERS = itertools.count(1)
 HERE = Path(__file__).parent
 QUEUE = "batch"
 OWN_POD = "jupyter-alice"
+PREEMPTED = (
+    "Preempted to accommodate a workload (UID: 5f0c, JobUID: 77aa) due to reclamation within the cohort;"
+    " preemptor path: /gpu-pool/interactive; preemptee path: /gpu-pool/batch"
+)
 REGISTRY_SECRET = "registry"
 SETTINGS = KueueSettings(
     namespace="user-alice",
@@ -95,6 +99,18 @@ class KueueWorld:
 
     def gate(self, name):
         return self.gates / name
+
+    async def evict(self, submission_id):
+        """What Kueue does: the Job is suspended, its pod told to end, the Workload back in the queue."""
+        job = self.cluster.find(JOBS, job_name(submission_id))
+        workload = self.pool._workload(job)
+        evicted = condition("Evicted", reason="Preempted", message=PREEMPTED)
+        waits = [condition("QuotaReserved", status="False", reason="Pending"), evicted]
+        self.cluster.change(WORKLOADS, workload["metadata"]["name"], status={"conditions": waits})
+        self.cluster.change(JOBS, job["metadata"]["name"], spec={"suspend": True})
+        for pod in self.cluster.all(PODS):
+            if pod["metadata"]["name"].startswith(job["metadata"]["name"]):
+                self.pool._remove_pod(pod)
 
     async def open(self):
         self.pool.start()
@@ -178,7 +194,9 @@ class Pool:
 
     def _admit(self, job):
         workload = self._workload(job)
-        admitted = [condition("QuotaReserved"), condition("Admitted")]
+        before = [one for one in workload["status"]["conditions"] if one["type"] == "Evicted"]
+        history = [condition("Evicted", status="False", message=f"Previously: {one['message']}") for one in before]
+        admitted = [condition("QuotaReserved"), condition("Admitted"), *history]
         self.cluster.change(WORKLOADS, workload["metadata"]["name"], status={"conditions": admitted})
         job = self.cluster.change(JOBS, job["metadata"]["name"], spec={"suspend": False})
         pod = self.cluster.put(PODS, new_pod(job))
@@ -273,7 +291,12 @@ class PlayedRun:
         directory.mkdir(parents=True)
         self.outbox = directory / "outbox"
         self.spec = directory / "run.json"
-        self.spec.write_text(wire.dumps(replace(spec, attempt=self.number, outbox=str(self.outbox))))
+        before = sorted(directory.parent.glob(f"{job['metadata']['name']}-*/outbox/index.json"), key=os.path.getmtime)
+        former = tuple(str(index.parent) for index in reversed(before))
+        work = directory / "work"  # each pod has its own
+        work.mkdir()
+        own = {"attempt": self.number, "work_root": str(work), "outbox": str(self.outbox), "former": former}
+        self.spec.write_text(wire.dumps(replace(spec, **own)))
         self.log = b""
         claim = OutputSet(
             submission_id=self.submission_id,

@@ -63,6 +63,7 @@ def make_entry(
     digest=DIGEST,
     prefixes=(),
     created_at=None,
+    resume=False,
 ):
     now = created_at or datetime.now(timezone.utc)
     submission = Submission(
@@ -79,6 +80,7 @@ def make_entry(
         priority=priority,
         parameters={},
         max_duration_s=max_duration_s,
+        resume=resume,
     )
     run = RunSpec(
         submission_id=submission_id,
@@ -88,5 +90,6 @@ def make_entry(
         kernel_name="python3",
         parameters={"code": code},
         environment_prefixes=tuple(prefixes),
+        resume=resume,
     )
     return QueueEntry(submission=submission, snapshot_digest=digest, run=run)

@@ -75,6 +75,11 @@ class LocalWorld:
     def worker_pid(self):
         return worker_pid(self.paths.worker_lock)
 
+    async def evict(self, _submission_id):
+        """Its worker is told to end."""
+        os.kill(pid := self.worker_pid(), signal.SIGTERM)
+        await worker_gone(self, pid)
+
     async def open(self):
         pass
 

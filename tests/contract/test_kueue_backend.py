@@ -17,7 +17,7 @@ from jupyterlab_ai_batch.errors import (
     RegistryUnreachableError,
     SubmissionNotFoundError,
 )
-from jupyterlab_ai_batch.queues.kueue.api import JOBS, LOCAL_QUEUES, PODS, WORKLOADS
+from jupyterlab_ai_batch.queues.kueue.api import JOBS, LOCAL_QUEUES, PODS
 from jupyterlab_ai_batch.queues.kueue.naming import ENTRY_ANNOTATION, job_name
 from jupyterlab_ai_batch.words import OutputsState, SubmissionState
 
@@ -272,7 +272,7 @@ def test_an_evicted_attempt_is_history(world, play):
     async def story():
         await world.backend.submit(world.entry("s1", f"say('once\\n'); {waiting(world)}"))
         await eventually(lambda: observe(world.backend, "s1"), lambda seen: seen.progress is not None)
-        evict(world, "s1")
+        await world.evict("s1")
         seen = await eventually(
             lambda: observe(world.backend, "s1"), lambda seen: seen.attempts and seen.attempts[-1].number == 2
         )
@@ -288,18 +288,6 @@ def test_an_evicted_attempt_is_history(world, play):
                 assert ("once\nbegun\n", True) == (chunk.text, chunk.complete)
 
     play(story)
-
-
-def evict(world, submission_id):
-    """What Kueue does: the Job is suspended, its pod told to end, the Workload back in the queue."""
-    job = world.cluster.find(JOBS, job_name(submission_id))
-    workload = world.pool._workload(job)
-    waits = [condition("QuotaReserved", status="False", reason="Pending"), condition("Evicted", reason="Preempted")]
-    world.cluster.change(WORKLOADS, workload["metadata"]["name"], status={"conditions": waits})
-    world.cluster.change(JOBS, job["metadata"]["name"], spec={"suspend": True})
-    for pod in world.cluster.all(PODS):
-        if pod["metadata"]["name"].startswith(job["metadata"]["name"]):
-            world.pool._remove_pod(pod)
 
 
 # --- silence ---------------------------------------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import nbformat
-from queue_worlds import in_cell, reach, worker_gone
+import pytest
+from queue_worlds import eventually, in_cell, reach, worker_gone
 
 from jupyterlab_ai_batch.words import SubmissionState
 
@@ -110,3 +112,53 @@ def test_notebook_without_isolation(world, play):
         assert [] == list(world.home.iterdir())
 
     play(story)
+
+
+EPOCHS = """
+import os, pathlib, time
+done = pathlib.Path("epoch.txt")
+for epoch in range(int(done.read_text()) if done.exists() else 0, 6):
+    print("epoch", epoch, flush=True)
+    if epoch == 3:
+        while not os.path.exists({gate!r}): time.sleep(0.02)
+    done.write_text(str(epoch + 1))
+    done.with_name(f"made-{{epoch}}.txt").write_text("x")
+"""
+
+
+@pytest.mark.parametrize("isolate", [True, False])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_second_attempt_goes_on_with_the_saved_files(world, play, isolate, number):
+    """The worker is stopped, or killed after a checkpoint: no epoch is run twice, and every file comes home."""
+
+    async def story():
+        write_notebook(world, EPOCHS.format(gate=str(world.gate("go"))))
+        backend = world.connect(runner="-", isolate=isolate, stop_grace_s=20.0)
+        made = entry(world)
+        made = replace(made, run=replace(made.run, resume=True, checkpoint_interval_s=0.3))
+        await backend.submit(made)
+        await eventually(lambda: stored_paths(backend), lambda paths: "made-2.txt" in paths)
+        pid = world.worker_pid()
+        os.kill(pid, number)
+        await worker_gone(world, pid)
+        world.gate("go").touch()
+        seen = await reach(backend, "s1")
+        logs = [(await backend.read_log("s1", attempt=n, offset=0, limit_bytes=1 << 20)).text for n in (1, 2)]
+        assert SubmissionState.SUCCEEDED is seen.state, (seen, logs)
+        assert "ai-batch: continues with 4 files saved by attempt 1\n" in logs[1]
+        assert ["epoch 3", "epoch 4", "epoch 5"] == [line for line in logs[1].splitlines() if line.startswith("epoch")]
+        assert {"a.ipynb", "epoch.txt", *(f"made-{n}.txt" for n in range(6))} == await stored_paths(backend)
+        first, second = seen.attempts
+        assert first.saved_at is not None
+        assert first.ended_because.startswith("because the background worker ")
+        assert 0 <= first.time_lost_s < (first.ended_at - first.started_at).total_seconds()
+        assert ("succeeded", "") == (second.ended_by, second.ended_because)
+        if number == signal.SIGTERM:
+            assert "ai-batch: saved the notebook and 4 other files, " in logs[0]
+
+    play(story)
+
+
+async def stored_paths(backend):
+    stored = await backend.latest_outputs("s1")
+    return set() if stored is None else {file.path for file in stored.output_set.files}

@@ -5,9 +5,10 @@ from datetime import datetime, timezone
 
 import pytest
 from queue_fakes import CORRUPT
-from queue_worlds import eventually, reach
+from queue_worlds import eventually, in_cell, reach
 
 from jupyterlab_ai_batch.errors import ProfileUnknownError, QueueUnknownError, SubmissionNotFoundError
+from jupyterlab_ai_batch.oci.layout import ImageLayout
 from jupyterlab_ai_batch.words import OutputsState, SubmissionState
 
 GOOD = "progress(1, 2); say('hello ünïcode\\n'); progress(2, 2); store(True, result='42')"
@@ -30,6 +31,36 @@ def test_runs_to_success(world, play):
         assert (2, 2) == (seen.progress.cell, seen.progress.of)
         assert (OutputsState.AVAILABLE, 1, 2) == (seen.outputs.state, seen.outputs.files, seen.outputs.bytes)
         assert seen.explanation is None
+
+    play(story)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_an_interrupted_attempt_saved(world, play, resume):
+    """It can be opened while the next one has stored nothing; with resume this one begins with it."""
+    code = "if (root / 'partial').exists(): store(True, result='on')\nelse:\n    say('from the start\\n')\n    "
+
+    async def story():
+        await world.backend.submit(world.entry("s1", code + waiting(world), resume=resume))
+        await in_cell(world.backend, "s1")
+        await world.evict("s1")
+
+        async def stored():
+            return await world.backend.latest_outputs("s1")
+
+        partial = await eventually(stored, lambda found: found is not None and found.output_set.files)
+        if not resume:
+            (file,) = partial.output_set.files
+            assert (1, "partial", False) == (partial.output_set.attempt, file.path, partial.output_set.complete)
+            assert b"so far" == ImageLayout(partial.layout).read_blob(f"sha256:{file.sha256}", limit_bytes=100)
+            world.gate("go").touch()
+        seen = await reach(world.backend, "s1")
+        assert SubmissionState.SUCCEEDED is seen.state
+        first, second = seen.attempts
+        assert first.ended_because
+        assert (first.saved_at is not None, second.ended_because) == (True, "")
+        log = (await world.backend.read_log("s1", attempt=2, offset=0, limit_bytes=1000)).text
+        assert ("continues with 1 file saved by attempt 1\n" in log, "from the start" in log) == (resume, not resume)
 
     play(story)
 

@@ -100,6 +100,7 @@ def make_entry(*, profile="cpu", parameters=None, queue="batch", notebook="study
         kernel_name="python3",
         parameters=given,
         environment_prefixes=("/opt/venv", "/home/jovyan/.local"),
+        resume=submission.resume,
     )
     return QueueEntry(submission=submission, snapshot_digest=f"sha256:{'a' * 64}", run=run)
 

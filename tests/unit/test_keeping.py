@@ -11,9 +11,11 @@ from datetime import datetime, timezone
 import pytest
 
 from jupyterlab_ai_batch.errors import RegistryDeniedError, RegistryUnreachableError
+from jupyterlab_ai_batch.models import OutputFile, OutputSet
 from jupyterlab_ai_batch.runner import keeping, patience
-from jupyterlab_ai_batch.runner.keeping import Keeper
+from jupyterlab_ai_batch.runner.keeping import Keeper, describe_stored
 from jupyterlab_ai_batch.runner.progress import Reporter
+from jupyterlab_ai_batch.words import FileChange
 
 AT = datetime(2026, 11, 22, 12, 30, tzinfo=timezone.utc)
 pytestmark = pytest.mark.asyncio
@@ -52,14 +54,13 @@ def fail(error):
     return act
 
 
-def made(outbox, *, interval_s=0.0):
+def made(outbox, *, interval_s=0.0, grace_s=0.3):
     said = io.BytesIO()
-    return Keeper(outbox, Reporter(said, clock=lambda: AT), interval_s=interval_s), said
+    return Keeper(outbox, Reporter(said, clock=lambda: AT), interval_s=interval_s, grace_s=grace_s), said
 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
-    monkeypatch.setattr(keeping, "STOP_S", 0.2)
     monkeypatch.setattr(keeping, "_LET_GO_S", 0.05)
 
 
@@ -165,7 +166,6 @@ async def test_a_registry_that_is_away_at_the_start_refuses_nothing():
 async def test_waiting_at_the_end_is_said(monkeypatch):
     """Each time, and what is kept when it was in vain."""
     monkeypatch.setattr(patience, "UNREACHABLE_S", 1.5)
-    monkeypatch.setattr(keeping, "STOP_S", 60.0)
     outbox = FakeOutbox(store_final=fail(RegistryUnreachableError("It is away.")))
     keeper, said = made(outbox)
     begun = time.monotonic()
@@ -190,3 +190,80 @@ async def test_the_log_is_stored_last():
     keeper, _ = made(local)
     await keeper.store_log()
     assert local.calls == []
+
+
+async def test_what_was_saved_is_in_place_before_anything_runs():
+    """After the number was claimed: what is stored next must not take the place of what was saved."""
+    outbox = FakeOutbox()
+    keeper, said = made(outbox)
+    assert await keeper.resume(asyncio.Event())
+    assert outbox.calls == ["claim", "resume"]
+    assert said.getvalue() == b""
+
+
+@pytest.mark.parametrize(
+    ("hanging", "calls"),
+    [("claim", ["claim", "give_up"]), ("resume", ["claim", "resume", "give_up", "store_log"])],
+)
+async def test_a_stop_while_saved_files_come_back(hanging, calls):
+    """Nothing is waited for, and nothing but a log is stored; without a number yet, not even that."""
+    stop = asyncio.Event()
+    outbox = FakeOutbox(**{hanging: FakeOutbox.hang})
+    keeper, said = made(outbox)
+    resuming = asyncio.create_task(keeper.resume(stop))
+    while hanging not in outbox.calls:
+        await asyncio.sleep(0.01)
+    stop.set()
+    keeper.hurry()
+    assert not await resuming
+    await keeper.store_log()
+    assert outbox.calls == calls
+    assert said.getvalue() == b"ai-batch: stopped before it began; what was saved before is kept\n"
+
+
+async def test_saved_files_are_worth_waiting_for(monkeypatch):
+    """A registry that is away is asked again, and said so; one that stays away, or refuses, ends the run."""
+    monkeypatch.setattr(patience, "UNREACHABLE_S", 1.5)
+    outcomes = iter([RegistryUnreachableError("It is away.")])
+
+    def come_back(_):
+        error = next(outcomes, None)
+        if error is not None:
+            raise error
+
+    keeper, said = made(FakeOutbox(resume=come_back))
+    assert await keeper.resume(asyncio.Event())
+    assert said.getvalue() == b"ai-batch: what was saved cannot be read yet, trying again: It is away.\n"
+    for error in (RegistryUnreachableError("It is away."), RegistryDeniedError("no")):
+        keeper, _ = made(FakeOutbox(resume=fail(error)))
+        with pytest.raises(type(error)):
+            await keeper.resume(asyncio.Event())
+
+
+@pytest.mark.parametrize(
+    ("files", "skipped", "words"),
+    [
+        ((), (), "the notebook and 0 other files, 0.5 MB in all"),
+        (("a",), (), "the notebook and 1 other file, 1.5 MB in all"),
+        (
+            ("a", "b"),
+            (("c", "it was being written"),),
+            "2 other files, 2.5 MB in all; not saved: c (it was being written)",
+        ),
+        ((), tuple((f"f{n}", "gone") for n in range(7)), "f4 (gone) and 2 more"),
+    ],
+)
+async def test_what_was_saved_is_said(files, skipped, words):
+    """How much, and what is missing and why."""
+    notebook = OutputFile(path="n.ipynb", change=FileChange.CHANGED, size_bytes=500_000)
+    others = tuple(OutputFile(path=path, change=FileChange.NEW, size_bytes=1_000_000) for path in files)
+    stored = OutputSet(
+        submission_id="s",
+        attempt=1,
+        complete=False,
+        stored_at=AT,
+        executed_notebook="n.ipynb",
+        files=(notebook, *others),
+        skipped=skipped,
+    )
+    assert words in describe_stored(stored)

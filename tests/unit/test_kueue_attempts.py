@@ -1,5 +1,6 @@
 """Attempts: the registry's history, completed by pods, conditions and counters."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -172,3 +173,65 @@ def test_numbers_rise_by_the_registry():
     """Where history begins later, because an older tag was removed, the next number still follows it."""
     runs = look(workload=admitted(), pods=[make_pod(state=running())], attempts=[attempt(7, -300)])
     assert [7, 8] == [one.number for one in runs.attempts]
+
+
+RESUMES = {"jupyterlab-ai-batch/resume": "true"}
+
+
+def why(**reading):
+    """Every Attempt as (number, by, because, lost)."""
+    return [(one.number, one.ended_by, one.ended_because, one.time_lost_s) for one in look(**reading).attempts]
+
+
+def resumed(job):
+    return {**job, "metadata": {**job["metadata"], "annotations": RESUMES}}
+
+
+@pytest.mark.parametrize(
+    ("job", "saved", "lost"),
+    [(SUSPENDED, -25, 70), (resumed(SUSPENDED), -25, 5), (resumed(SUSPENDED), None, 70), (resumed(SUSPENDED), -15, 0)],
+)
+def test_what_an_eviction_costs(job, saved, lost):
+    """All of the run time; with resume what came after the last files were stored."""
+    saved_at = None if saved is None else NOW + timedelta(seconds=saved)
+    history = [replace(known(1, -90), saved_at=saved_at)]
+    workload = evicted(
+        "Preempted", PREEMPTED, condition("Preempted", True, "InCohortReclamation", PREEMPTED), reserved=False
+    )
+    because = "to make room for an interactive session"
+    assert [(1, "Preempted", because, lost)] == why(job=job, workload=workload, attempts=history)
+
+
+def test_why_while_it_runs_again():
+    """What Kueue's conditions still say belongs to the last Eviction; of those before, the counters."""
+    again = admitted(
+        condition("Evicted", False, "QuotaReserved", f"Previously: {PREEMPTED}"),
+        schedulingStats=evictions(("Preempted", "", 2)),
+    )
+    history = [known(1, -300), known(2, -200), known(3, -50)]
+    assert [
+        (1, "Preempted", "", 0),
+        (2, "Preempted", "to make room for an interactive session", 0),
+        (3, None, "", 0),
+    ] == why(workload=again, pods=[make_pod(state=running())], attempts=history)
+    failed = admitted(schedulingStats=evictions(("NodeFailures", "", 1)))
+    assert (1, "NodeFailures", "because its node failed", 0) == why(workload=failed, attempts=[known(1, -300)])[0]
+
+
+@pytest.mark.parametrize(
+    ("reason", "because"),
+    [
+        ("DeletionByTaintManager", "because its node failed"),
+        ("PreemptionByScheduler", "to make room on its node for a pod of higher priority"),
+        ("EvictionByEvictionAPI", "because its node was emptied"),
+        ("SomethingNew", ""),
+    ],
+)
+def test_why_a_pod_was_taken_away(reason, because):
+    """Below the queue: by the pod's own condition."""
+    gone = condition("DisruptionTarget", True, reason)
+    pods = [
+        make_pod("a", gone, phase="Failed", state=ended(137, since=-100, until=-70), created=-110),
+        make_pod("b", state=running(-20), created=-30),
+    ]
+    assert (1, reason, because, 30) == why(workload=admitted(since=-120), pods=pods)[0]

@@ -1,7 +1,20 @@
 """Why an Attempt is, or was, interrupted: every eviction reason of Kueue, by class and without anybody's name."""
 
 import pytest
-from kueue_objects import NOW, PREEMPTED, admitted, at, brief, condition, evicted, evictions, look, make_job, pending
+from kueue_objects import (
+    NOW,
+    PREEMPTED,
+    admitted,
+    at,
+    attempt,
+    brief,
+    condition,
+    evicted,
+    evictions,
+    look,
+    make_job,
+    pending,
+)
 
 from jupyterlab_ai_batch import wire
 from jupyterlab_ai_batch.models import QueuePosition
@@ -88,6 +101,46 @@ def test_requeued():
     thrice = preempted("InCohortReclamation", reserved=False, schedulingStats=counts)
     summary = look(job=SUSPENDED, workload=thrice).explanation.summary
     assert summary.startswith("Your notebook was interrupted 3 times, last to make room for an interactive session.")
+
+
+@pytest.mark.parametrize(("resumes", "words"), [(True, "continues with"), (False, "from the start")])
+@pytest.mark.parametrize(("times", "code"), [(2, "requeued"), (3, "interrupted_often")])
+def test_when_it_keeps_happening(times, code, resumes, words):
+    """What to do about it, and what an interruption costs with and without resume."""
+    job = make_job(suspend=True)
+    job["metadata"]["annotations"] = {"jupyterlab-ai-batch/resume": "true"} if resumes else {}
+    counts = evictions(("Preempted", "", times))
+    seen = look(job=job, workload=preempted("InCohortReclamation", reserved=False, schedulingStats=counts))
+    assert ("queued", code) == brief(seen)
+    assert words in seen.explanation.resolution
+    assert ("submit it with 'resume'" in seen.explanation.resolution) == (times == 3 and not resumes)
+
+
+@pytest.mark.parametrize(
+    ("said", "clause"),
+    [
+        (PREEMPTED, "to make room for an interactive session"),
+        (OTHER_QUEUE, "to give back a slot of the queue physics"),
+        (
+            OTHER_QUEUE.replace("reclamation within the cohort", "prioritization in the ClusterQueue"),
+            "to make room for work of higher priority in the same queue",
+        ),
+        (
+            OTHER_QUEUE.replace("reclamation within", "Fair Sharing within"),
+            "to make room for a queue that has used less than its share",
+        ),
+        (
+            OTHER_QUEUE.replace("due to reclamation within the cohort", ""),
+            "to make room for other work of the queue physics",
+        ),
+        ("The pods were not ready in time", ""),
+    ],
+)
+def test_the_clause_of_the_last_eviction_stays(said, clause):
+    """Kueue keeps the message when it gives the next slot, not the reason."""
+    again = admitted(condition("Evicted", False, "QuotaReserved", f"Previously: {said}"))
+    history = [attempt(1, -300), attempt(2, -50)]
+    assert [clause, ""] == [one.ended_because for one in look(workload=again, attempts=history).attempts]
 
 
 def test_requeued_without_the_condition():

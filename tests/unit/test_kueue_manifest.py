@@ -83,6 +83,7 @@ GOLDENS = {
     "small": make_job,
     "hub": lambda: make_job(hub_pod(), make_entry(profile="mig", title="train, again"), FULL_SETTINGS),
     "captured": lambda: make_job(entry=captured_entry()),
+    "resumed": lambda: make_job(entry=make_entry(resume=True)),
     "tricky-texts": lambda: make_job(tricky_pod(), make_entry(parameters=TRICKY, max_duration_s=90)),
 }
 

@@ -446,9 +446,11 @@ def kernel_of(scripted: Scripted, tmp_path: Path) -> Callable[[str], BatchHandle
 def test_options_become_the_request(kernel_of: Callable[[str], BatchHandle], scripted: Scripted) -> None:
     """Every option arrives in its field."""
     scripted.say(to_json(SUBMISSION))
-    kernel_of("--profile gpu --queue q --target t --title 'my run' --max-duration 2h --param quick=true --param n=x")
+    options = "--profile gpu --queue q --target t --title 'my run' --max-duration 2h --resume"
+    kernel_of(f"{options} --param quick=true --param n=x")
     assert scripted.heard[0].body == {
         "profile": "gpu",
+        "resume": True,
         "queue": "q",
         "target": "t",
         "title": "my run",

@@ -4,7 +4,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 from jupyterlab_ai_batch.errors import QueueUnreachableError
-from jupyterlab_ai_batch.models import Explanation, Observation, OutputsSummary, Progress, QueuePosition, Submission
+from jupyterlab_ai_batch.models import (
+    Attempt,
+    Explanation,
+    Observation,
+    OutputsSummary,
+    Progress,
+    QueuePosition,
+    Submission,
+)
 from jupyterlab_ai_batch.observing import apply_observation, is_same, mark_lost, mark_stale, unless_unchanged
 from jupyterlab_ai_batch.words import OutputsState, SubmissionState
 
@@ -110,3 +118,55 @@ def test_the_same_reading_is_not_written_again_for_a_while():
     assert changed(BASE) is not BASE
     dated = replace(BASE, explanation=Explanation(code="c", summary="s", since=NOW))
     assert is_same(dated, replace(dated, observed_at=NOW + timedelta(hours=1)))
+
+
+def ran(number, start, end=None, **fields):
+    """An Attempt; times in seconds after NOW."""
+    began = NOW + timedelta(seconds=start)
+    ended_at = None if end is None else NOW + timedelta(seconds=end)
+    return Attempt(number=number, admitted_at=began, started_at=began, ended_at=ended_at, **fields)
+
+
+INTERRUPTED = ran(
+    1, 0, 60, ended_by="Preempted", ended_because="to make room for an interactive session", time_lost_s=60
+)
+CLAUSE = INTERRUPTED.ended_because
+
+
+def attempts_after(known, *seen, resume=False, state=SubmissionState.RUNNING):
+    before = replace(BASE, attempts=tuple(known), resume=resume)
+    return apply_observation(before, see(state, attempts=seen), auto_collect=True).attempts
+
+
+def test_what_the_cluster_forgets_of_an_attempt_stays():
+    """When and why it ended, and what that cost; what it saved may have been read since."""
+    saved_at = NOW + timedelta(seconds=55)
+    again = replace(ran(1, 0, ended_by="Preempted"), saved_at=saved_at)
+    later = ran(2, 100)
+    assert (replace(INTERRUPTED, saved_at=saved_at), later) == attempts_after([INTERRUPTED], again, later)
+    (first, _) = attempts_after([INTERRUPTED], again, later, resume=True)
+    assert (CLAUSE, 5.0) == (first.ended_because, first.time_lost_s)
+
+
+def test_what_the_cluster_knows_counts():
+    """A new Attempt is as it is observed, and so is one that had not ended."""
+    running = ran(1, 0)
+    assert (running,) == attempts_after([], running)
+    assert (INTERRUPTED,) == attempts_after([running], INTERRUPTED, state=SubmissionState.QUEUED)
+    unexplained = replace(INTERRUPTED, ended_because="")
+    assert (INTERRUPTED,) == attempts_after([INTERRUPTED], unexplained, state=SubmissionState.QUEUED)
+
+
+def test_a_history_that_was_not_read_yet_takes_nothing_away():
+    """After a restart the running Attempt seems to be the first one, until the registry has answered."""
+    known = (INTERRUPTED, ran(2, 100))
+    assert known == attempts_after(known, ran(1, 100))
+    assert known == attempts_after(known, ran(2, 100))
+    assert (ran(1, 100, 160, ended_by="succeeded"),) == attempts_after(
+        [INTERRUPTED], ran(1, 100, 160, ended_by="succeeded"), state=SubmissionState.SUCCEEDED
+    )
+
+
+def test_an_attempt_that_ended_before_its_number_was_taken():
+    """The next one has its number: it is not taken for ended."""
+    assert (ran(1, 100),) == attempts_after([INTERRUPTED], ran(1, 100))

@@ -403,6 +403,8 @@ def test_sigterm_saves_and_ends_with_75(runner):
     assert finished.status == 75
     assert "failed" not in finished.kinds()
     assert finished.kinds()[-1] == "stored"
+    assert "ai-batch: stopping; results so far are being saved\n" in finished.text
+    assert "ai-batch: saved the notebook and 1 other file, 0.0 MB in all\n" in finished.text
     assert finished.outputs().complete is False
     assert finished.content("sub/ck.bin") == b"epoch 1"
     assert finished.notebook().cells[0].outputs[0].text == "working\n"

@@ -395,9 +395,10 @@ def test_resubmit_asks_for_the_same_again(world):
     service = world.service()
 
     async def story():
-        first, _ = await service.submit(world.request("complete", parameters={"n": 3}, profile="gpu"))
+        first, _ = await service.submit(world.request("complete", parameters={"n": 3}, profile="gpu", resume=True))
         second = await service.resubmit(first.id)
         assert second.id != first.id
+        assert (first.resume, second.resume) == (True, True)
         assert (second.title, second.parameters, second.profile, second.max_duration_s) == (
             "complete",
             {"n": 3},

@@ -91,6 +91,33 @@ def test_what_is_no_notebook_is_refused(root, content):
         check_notebook(root, "n.ipynb")
 
 
+@pytest.mark.parametrize(
+    ("metadata", "asked", "resume"),
+    [
+        ({}, None, False),
+        ({"ai_batch": {}}, None, False),
+        ({"ai_batch": {"resume": True}}, None, True),
+        ({"ai_batch": {"resume": False}}, None, False),
+        ({"ai_batch": {"resume": True}}, False, False),
+        ({}, True, True),
+    ],
+)
+def test_whether_it_resumes(root, metadata, asked, resume):
+    """What the Submission says, else what the notebook says, else no."""
+    (root / "n.ipynb").write_text(json.dumps(notebook("1", metadata=metadata)))
+    request = SubmissionRequest(notebook_path="n.ipynb", resume=asked)
+    checked = check_request(request, check_notebook(root, "n.ipynb"), profiles=PROFILES, queues=QUEUES, backend="local")
+    assert checked.resume is resume
+
+
+@pytest.mark.parametrize("own", [{"resume": "yes"}, {"resume": 1}, {"resume": None}, True, None, "resume", ["resume"]])
+def test_metadata_that_do_not_say_clearly_whether_to_resume(root, own):
+    (root / "n.ipynb").write_text(json.dumps(notebook("1", metadata={"ai_batch": own})))
+    with pytest.raises(NotebookInvalidError, match="resume") as caught:
+        check_notebook(root, "n.ipynb")
+    assert "ai_batch" in caught.value.hint
+
+
 def test_a_kernel_that_is_not_installed(root):
     """The error names those that are."""
     (root / "n.ipynb").write_text(json.dumps(notebook("1", metadata={"kernelspec": {"name": "no-such"}})))

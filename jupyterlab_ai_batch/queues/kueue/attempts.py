@@ -9,11 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ...models import Attempt
 from ...words import SubmissionState
-from .evictions import last_eviction_reason, only_eviction_reason
+from ..losses import lost_s
+from .evictions import (
+    BY_PREEMPTION,
+    clause_of,
+    eviction_clause,
+    last_eviction_reason,
+    only_eviction_reason,
+    past_eviction_clause,
+)
 from .pods import Pod, begun
 from .view import View
 from .workloads import EVICTED, QUOTA_RESERVED, Workload
@@ -31,13 +39,17 @@ def build_attempts(view: View, state: SubmissionState) -> tuple[Attempt, ...]:
     if not attempts:
         return ()
     *former, latest = attempts
-    over = [_evict(attempt, only_eviction_reason(view.workload), None) for attempt in former]
+    workload = view.workload
+    over = [_evict(attempt, only_eviction_reason(workload)) for attempt in former]
     if state in _WAITING:
-        over.append(_evict(latest, last_eviction_reason(view.workload), _evicted_at(view.workload)))
-        return _with_losses(over, view.workload)
+        clause, ended_at = eviction_clause(workload) if workload else "", _evicted_at(workload)
+        over.append(_evict(latest, last_eviction_reason(workload), clause=clause, ended_at=ended_at))
+        return _with_losses(over, view)
+    if over:
+        over[-1] = _evict(former[-1], only_eviction_reason(workload), clause=past_eviction_clause(workload))
     if state.is_terminal:
         latest = replace(latest, ended_by=state.value, ended_at=latest.ended_at or _end_of_job(view))
-    return (*_with_losses(over, view.workload), latest)
+    return (*_with_losses(over, view), latest)
 
 
 def _with_pods(view: View) -> list[Attempt]:
@@ -103,8 +115,12 @@ def _admission_without_pod(workload: Workload | None, attempts: Sequence[Attempt
     return Attempt(number=attempts[-1].number + 1 if attempts else 1, admitted_at=since)
 
 
-def _evict(attempt: Attempt, reason: str, ended_at: datetime | None) -> Attempt:
-    return replace(attempt, ended_by=attempt.ended_by or reason or None, ended_at=attempt.ended_at or ended_at)
+def _evict(attempt: Attempt, reason: str, *, clause: str = "", ended_at: datetime | None = None) -> Attempt:
+    """Args: ``clause``: why Kueue evicted it, if it was Kueue and not something below that ended the pod."""
+    ended_by = attempt.ended_by or reason or None
+    is_by_queue = attempt.ended_by in (None, reason, BY_PREEMPTION)
+    because = (clause if is_by_queue else "") or clause_of(ended_by or "")
+    return replace(attempt, ended_by=ended_by, ended_because=because, ended_at=attempt.ended_at or ended_at)
 
 
 def _evicted_at(workload: Workload | None) -> datetime | None:
@@ -112,19 +128,20 @@ def _evicted_at(workload: Workload | None) -> datetime | None:
     return evicted.since if evicted is not None and evicted.holds else None
 
 
-def _with_losses(evicted: Sequence[Attempt], workload: Workload | None) -> tuple[Attempt, ...]:
+def _with_losses(evicted: Sequence[Attempt], view: View) -> tuple[Attempt, ...]:
     """Attempts with the run time that their Evictions threw away.
 
     Kueue adds up the time that all of them were admitted for: where there is one, that is how long it ran.
     """
-    past_s = workload.past_execution_s if workload and len(evicted) == 1 else None
-    return tuple(replace(attempt, time_lost_s=_lost_s(attempt, past_s)) for attempt in evicted)
+    past_s = view.workload.past_execution_s if view.workload and len(evicted) == 1 else None
+    resumes = view.job is not None and view.job.resumes
+    return tuple(replace(attempt, time_lost_s=_lost_s(attempt, past_s, resumes=resumes)) for attempt in evicted)
 
 
-def _lost_s(attempt: Attempt, past_s: int | None) -> float:
-    if attempt.ended_at is not None:
-        return max(0.0, (attempt.ended_at - _start(attempt)).total_seconds())
-    return float(max(0, past_s)) if past_s is not None else attempt.time_lost_s
+def _lost_s(attempt: Attempt, past_s: int | None, *, resumes: bool) -> float:
+    if attempt.ended_at is None and past_s is not None:
+        attempt = replace(attempt, ended_at=_start(attempt) + timedelta(seconds=past_s))
+    return attempt.time_lost_s if attempt.ended_at is None else lost_s(attempt, resumes=resumes)
 
 
 def _start(attempt: Attempt) -> datetime:

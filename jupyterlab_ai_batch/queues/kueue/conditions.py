@@ -17,7 +17,7 @@ from ..explanations import cancelled_by_user, cancelling
 from . import explanations
 from .attempts import build_attempts
 from .events import JOB, newest_about, parse_events
-from .evictions import deactivation_reason, eviction_clause, explain_eviction, last_eviction_reason
+from .evictions import deactivation_reason, eviction_clause, explain_eviction, explain_requeued
 from .outcome import explain_deactivated, explain_outcome, explain_unfit
 from .pending import explain_pending
 from .pods import parse_pods
@@ -216,12 +216,8 @@ def _pending(view: View) -> Standing | None:
     standing = explain_pending(workload, view.outlook)
     if standing.explanation is None or standing.state is SubmissionState.BLOCKED or not workload.times_evicted:
         return standing
-    explanation = replace(
-        explanations.requeued(workload.times_evicted, eviction_clause(workload), standing.explanation),
-        raw_reason=last_eviction_reason(workload) or standing.explanation.raw_reason,
-        since=workload.condition(EVICTED).since or standing.explanation.since,
-    )
-    return replace(standing, explanation=explanation)
+    resumes = view.job is not None and view.job.resumes
+    return replace(standing, explanation=explain_requeued(workload, standing.explanation, resumes=resumes))
 
 
 def _unclaimed(view: View) -> Standing:

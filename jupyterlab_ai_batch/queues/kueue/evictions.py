@@ -35,11 +35,36 @@ _CLAUSES = {
     f"{DEACTIVATED}{DUE_TO}{TRIES_OVER}": "because it did not start in time again and again",
     f"{DEACTIVATED}{DUE_TO}{CHECK}": "because one of the pool's admission checks refused it",
 }
+_DISRUPTION_CLAUSES = {
+    "DeletionByTaintManager": "because its node failed",
+    "DeletionByPodGC": "because its node failed",
+    "EvictionByEvictionAPI": "because its node was emptied",
+    "TerminationByKubelet": "because its node ran short of something, or was shut down",
+    "PreemptionByScheduler": "to make room on its node for a pod of higher priority",
+}
 _RECLAMATION = "InCohortReclamation"
 _PREEMPTION_CLAUSES = {
     "InClusterQueue": "to make room for work of higher priority in the same queue",
     "InCohortFairSharing": "to make room for a queue that has used less than its share",
     "InCohortReclaimWhileBorrowing": "to make room for more important work of another queue",
+}
+_BY_MESSAGE = (  # what is left of the reason when Kueue has put "Previously: " before its message
+    ("while borrowing", "InCohortReclaimWhileBorrowing"),
+    ("fair sharing", "InCohortFairSharing"),
+    ("prioritization", "InClusterQueue"),
+    ("reclamation", _RECLAMATION),
+)
+_TO_ACCOMMODATE = "Preempted to accommodate"
+OFTEN = 3
+_AGAIN = {
+    True: "It continues with the files that it saved as soon as it has a slot.",
+    False: "It runs again from the start as soon as it has a slot.",
+}
+_AGAIN_AND_AGAIN = {
+    True: "Nothing that it saved is lost: it continues with its files each time. Where it comes no further, let it save"
+    " more often, choose a smaller profile, or ask your admin when the pool is quiet.",
+    False: "It runs from the start each time. Cancel it, let the notebook save checkpoints, and submit it with"
+    " 'resume': then it continues with them. Or ask your admin when the pool is quiet.",
 }
 
 
@@ -61,6 +86,36 @@ def explain_eviction(workload: Workload) -> Explanation:
 def eviction_clause(workload: Workload) -> str:
     """Why the latest Eviction happened, to follow "interrupted"; empty when that is no longer known."""
     return _clause(last_eviction_reason(workload), workload)
+
+
+def past_eviction_clause(workload: Workload | None) -> str:
+    """Why the latest Eviction happened, of a Workload that has a slot again; empty when that is no longer known."""
+    if workload is None or workload.holds(EVICTED):
+        return ""
+    said = workload.condition(EVICTED).message
+    if _TO_ACCOMMODATE not in said:
+        return ""
+    detail = next((detail for words, detail in _BY_MESSAGE if words in said.lower()), "")
+    return _clause_of_preemption(detail or BY_PREEMPTION, said)
+
+
+def clause_of(reason: str) -> str:
+    """The clause of a reason that needs no more to be understood; empty for others."""
+    return _CLAUSES.get(reason) or _DISRUPTION_CLAUSES.get(reason, "")
+
+
+def explain_requeued(workload: Workload, waiting: Explanation, *, resumes: bool) -> Explanation:
+    """It was interrupted, and waits again for the reason that ``waiting`` gives; what to do when that happens often."""
+    times = workload.times_evicted
+    explanation = replace(
+        explanations.requeued(times, eviction_clause(workload), waiting),
+        resolution=waiting.resolution or _AGAIN[resumes],
+        raw_reason=last_eviction_reason(workload) or waiting.raw_reason,
+        since=workload.condition(EVICTED).since or waiting.since,
+    )
+    if times < OFTEN:
+        return explanation
+    return replace(explanation, code="interrupted_often", resolution=_AGAIN_AND_AGAIN[resumes])
 
 
 def _clause(reason: str, workload: Workload) -> str:
@@ -122,14 +177,18 @@ def explain_disruption(pod: Pod) -> Explanation:
 
 def _preemption_clause(workload: Workload) -> str:
     condition = workload.condition(PREEMPTED) if workload.holds(PREEMPTED) else workload.condition(EVICTED)
-    queue = name_preemptor(condition.message)
-    if condition.reason not in (*_PREEMPTION_CLAUSES, _RECLAMATION, BY_PREEMPTION):
-        return "to make room for other work" + (f" ({condition.reason})" if condition.reason else "")
+    return _clause_of_preemption(condition.reason, condition.message)
+
+
+def _clause_of_preemption(detail: str, said: str) -> str:
+    queue = name_preemptor(said)
+    if detail not in (*_PREEMPTION_CLAUSES, _RECLAMATION, BY_PREEMPTION):
+        return "to make room for other work" + (f" ({detail})" if detail else "")
     if "interactive" in queue.lower():
         return "to make room for an interactive session"
-    if condition.reason in _PREEMPTION_CLAUSES:
-        return _PREEMPTION_CLAUSES[condition.reason]
-    if condition.reason == BY_PREEMPTION:
+    if detail in _PREEMPTION_CLAUSES:
+        return _PREEMPTION_CLAUSES[detail]
+    if detail == BY_PREEMPTION:
         return "to make room for other work" + (f" of the queue {queue}" if queue else "")
     return f"to give back a slot of the queue {queue}" if queue else "to give back a slot that it had borrowed"
 

@@ -143,7 +143,7 @@ def requeued(times: int, clause: str, waiting: Explanation) -> Explanation:
     return Explanation(
         code="requeued",
         summary=f"Your notebook was interrupted {_times(times)}{last}. {waiting.summary}",
-        resolution=waiting.resolution or "It runs again from the start as soon as it has a slot.",
+        resolution=waiting.resolution,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from .json_fields import field as at
 from .json_fields import records
-from .naming import ADDED_ANNOTATION, ENTRY_ANNOTATION, MANAGED_BY_LABEL, SUBMISSION_LABEL
+from .naming import ADDED_ANNOTATION, ENTRY_ANNOTATION, MANAGED_BY_LABEL, RESUME_ANNOTATION, SUBMISSION_LABEL
 from .workloads import QUEUE_LABEL
 
 _ONE_LINE = 1 << 30
@@ -36,7 +36,7 @@ def _strip(job: Mapping[str, Any]) -> dict[str, Any]:
     kept = {
         "name": at(metadata, "name"),
         "labels": _pick(at(metadata, "labels"), _LABELS),
-        "annotations": _pick(at(metadata, "annotations"), (ENTRY_ANNOTATION, ADDED_ANNOTATION)),
+        "annotations": _pick(at(metadata, "annotations"), (ENTRY_ANNOTATION, ADDED_ANNOTATION, RESUME_ANNOTATION)),
     }
     own = {
         key: value

@@ -97,6 +97,7 @@ def _stored_attempt(output_set: OutputSet, digest: str, known: StoredAttempt | N
             admitted_at=began_at,
             started_at=began_at,
             ended_at=output_set.stored_at if output_set.complete else None,
+            saved_at=output_set.stored_at if output_set.files else None,
         ),
         digest=digest,
         pod_uid=output_set.pod_uid,

@@ -122,6 +122,7 @@ def _build_run(request: PodRequest) -> str:
         outputs_to=settings.repository,
         registry_auth=naming.REGISTRY_AUTH if settings.registry_secret else "",
         registry_ca=naming.REGISTRY_CA if settings.registry_ca_config_map else "",
+        grace_s=float(request.profile.grace_period_s),
     )
     # The kubelet puts variables in place of $(NAME), in texts of the user too.
     content = wire.dumps(run).replace("$", "\\u0024")

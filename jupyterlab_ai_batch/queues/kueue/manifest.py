@@ -20,7 +20,15 @@ from .export import export_yaml
 from .identity import Session
 from .job_pod import PodRequest, build_template
 from .json_fields import field as at
-from .naming import ADDED_ANNOTATION, ENTRY_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, SUBMISSION_LABEL, job_name
+from .naming import (
+    ADDED_ANNOTATION,
+    ENTRY_ANNOTATION,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    RESUME_ANNOTATION,
+    SUBMISSION_LABEL,
+    job_name,
+)
 from .settings import KueueSettings
 from .workloads import QUEUE_LABEL
 
@@ -78,7 +86,8 @@ def build_job(
 def _build_annotations(entry: QueueEntry) -> dict[str, str]:
     snapshot = entry.submission.snapshot
     added = {ADDED_ANNOTATION: str(snapshot.bytes)} if snapshot is not None else {}
-    return {ENTRY_ANNOTATION: wire.dumps(entry), **added}
+    resumed = {RESUME_ANNOTATION: "true"} if entry.run.resume else {}
+    return {ENTRY_ANNOTATION: wire.dumps(entry), **added, **resumed}
 
 
 def _build_spec(template: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ MANAGED_BY = "jupyterlab-ai-batch"
 SUBMISSION_LABEL = "jupyterlab-ai-batch/submission"
 ENTRY_ANNOTATION = "jupyterlab-ai-batch/entry"
 ADDED_ANNOTATION = "jupyterlab-ai-batch/added-bytes"  # what the Snapshot has beyond its base image, uncompressed
+RESUME_ANNOTATION = "jupyterlab-ai-batch/resume"  # "true": each pod goes on with the files that the last one saved
 
 CONTAINER = "notebook"
 RUN_VARIABLE = "AI_BATCH_RUN"

@@ -38,8 +38,13 @@ class LogRequest:
     limit_bytes: int
 
 
-def number_logs(spools: Sequence[tuple[str, LogCursor]], history: History) -> Sequence[AttemptLog]:
-    """The logs by Attempt, first to last: the registry says which pod made which; later pods follow in their order."""
+def number_logs(
+    spools: Sequence[tuple[str, LogCursor]], history: History, present: Collection[str] = ()
+) -> Sequence[AttemptLog]:
+    """The logs by Attempt, first to last: the registry says which pod made which; later pods follow in their order.
+
+    A pod that is ``present`` and whose log nobody has begun to follow is the last of them.
+    """
     cursors = dict(spools)
     found = {}
     for stored in history.stored:
@@ -53,6 +58,9 @@ def number_logs(spools: Sequence[tuple[str, LogCursor]], history: History) -> Se
         if uid not in known:
             found[following] = AttemptLog(number=following, pod_uid=uid, is_complete=cursor.complete)
             following += 1
+    for uid in sorted(set(present) - known - cursors.keys()):
+        found[following] = AttemptLog(number=following, pod_uid=uid)
+        following += 1
     return [found[number] for number in sorted(found)]
 
 
@@ -77,7 +85,8 @@ async def read_attempt_log(
         StorageError
     """
     directory = paths.logs(submission_id)
-    logs = number_logs(await in_thread(spooled, directory), history)
+    spools = await in_thread(spooled, directory)
+    logs = number_logs(spools, history, () if request.number is None else present)
     if request.number is None and not logs:
         return LogChunk(attempt=0, text="", offset=0, next_offset=0, complete=has_ended)
     log = _choose(logs, request.number, submission_id)

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from .json_fields import ABSENT, Condition, field, message, moment, parse_conditions, records, whole, word
-from .naming import ADDED_ANNOTATION
+from .naming import ADDED_ANNOTATION, RESUME_ANNOTATION
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
@@ -38,6 +38,7 @@ class Job:
         queue: The LocalQueue that it names; empty when it names none.
         deadline_s: Its own time limit over all pods, which our Jobs do not have.
         added_bytes: What its image has beyond the session's, uncompressed; None when it does not say so.
+        resumes: Each Attempt begins with the files that the one before saved.
     """
 
     created_at: datetime | None
@@ -46,6 +47,7 @@ class Job:
     queue: str
     deadline_s: int | None
     added_bytes: int | None
+    resumes: bool
     conditions: Mapping[str, Condition]
 
     def condition(self, name: str) -> Condition:
@@ -120,6 +122,7 @@ def parse_job(value: Any) -> Job | None:
         queue=word(field(value, "metadata", "labels", QUEUE_LABEL)),
         deadline_s=whole(field(value, "spec", "activeDeadlineSeconds")),
         added_bytes=_count(field(value, "metadata", "annotations", ADDED_ANNOTATION)),
+        resumes=field(value, "metadata", "annotations", RESUME_ANNOTATION) == "true",
         conditions=parse_conditions(field(value, "status", "conditions")),
     )
 

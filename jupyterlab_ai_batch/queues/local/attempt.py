@@ -16,7 +16,7 @@ from . import explanations
 from .job_environment import build_environment
 from .job_process import InfoPipe, JobProcess
 from .outbox import read_outbox, summarise
-from .outcome import Asked, Verdict, cancelled, evicted, failed, judge
+from .outcome import Asked, Verdict, cancelled, evicted, failed, judge, lost_s
 from .paths import RunPaths
 from .prepare import Prepared, Preparer, clean_run_directory, make_run_directory
 from .processes import read_process
@@ -59,6 +59,7 @@ class AttemptRun:
         self._gpus = gpus
         self._run_paths: RunPaths = bench.preparer.paths.run(submission_id, number)
         self._elapsed_s = 0.0
+        self._resumes = False
         self._data_version = -1
         self._asked: Asked | None = None
         self._ask_again_at = 0.0
@@ -81,6 +82,7 @@ class AttemptRun:
 
     def _carry_out(self) -> Verdict:
         entry, profile = self._queue.work_order(self._id)
+        self._resumes = entry.run.resume
         make_run_directory(self._run_paths)
         log = LogWriter(self._run_paths.log, limit_bytes=self._bench.settings.log_limit_bytes)
         info = InfoPipe()
@@ -208,7 +210,8 @@ class AttemptRun:
         try:
             stored = read_outbox(self._run_paths.outbox, submission_id=self._id, attempt=self._number)
             if stored is not None:
-                self._queue.set_outputs(self._id, self._number, summarise(stored))
+                stored_at = stored.output_set.stored_at
+                self._queue.set_outputs(self._id, self._number, summarise(stored), stored_at=stored_at)
         except BatchError as exc:
             self._bench.logger.warning("%s: stored outputs: %s", self._id, exc.message)
 
@@ -240,6 +243,10 @@ class AttemptRun:
             self._bench.logger.warning("%s: %s", self._id, exc.message)
             return False
 
+    def _lost_s(self) -> float:
+        own = self._queue.attempts([self._id])[self._id][self._number - 1].attempt
+        return lost_s(own, self._elapsed_s, resumes=self._resumes)
+
     def _record(self, verdict: Verdict) -> None:
         """Write the end down, however long a full disk takes; a worker that stops leaves it to the next one."""
         while True:
@@ -250,7 +257,7 @@ class AttemptRun:
                     ended_by=verdict.ended_by,
                     state=verdict.state,
                     explanation=verdict.explanation,
-                    time_lost_s=self._elapsed_s if verdict.is_eviction else 0.0,
+                    time_lost_s=self._lost_s() if verdict.is_eviction else 0.0,
                 )
             except BatchError as exc:  # noqa: PERF203 - the loop is for it
                 self._bench.logger.warning("%s: the end cannot be recorded: %s", self._id, exc.message)

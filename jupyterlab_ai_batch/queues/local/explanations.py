@@ -6,6 +6,12 @@ from ...errors import BatchError
 from ...explain import count_words
 from ...models import Explanation
 
+EVICTED_BECAUSE = {
+    "WorkerLost": "because the background worker ended",
+    "WorkerStopped": "because the background worker was stopped",
+    "RunnerStopped": "because the system asked it to stop",
+}
+
 
 def waiting_for_slot(*, ahead: int, slots: int) -> Explanation:
     turn = "It is next" if ahead == 0 else f"{count_words(ahead, 'submission')} will run before it"
@@ -52,10 +58,11 @@ def not_isolated(reason: str) -> Explanation:
     )
 
 
-def worker_lost() -> Explanation:
+def worker_lost(*, resumes: bool) -> Explanation:
+    again = "with the files that were saved last" if resumes else "from the start"
     return Explanation(
         code="worker_lost",
-        summary="The background worker ended while your notebook ran. It runs again from the start.",
+        summary=f"The background worker ended while your notebook ran. It runs again {again}.",
         raw_reason="WorkerLost",
     )
 
@@ -80,7 +87,7 @@ def worker_stopped() -> Explanation:
 def runner_stopped() -> Explanation:
     return Explanation(
         code="runner_stopped",
-        summary="The system asked your notebook to stop. It runs again from the start.",
+        summary="The system asked your notebook to stop. It runs again.",
         raw_reason="RunnerStopped",
     )
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from pathlib import Path
 
-from ...errors import SnapshotCorruptError
+from ...errors import SnapshotCorruptError, StorageError
 from ...models import OutputsSummary
 from ...oci.layout import ImageLayout
 from ...oci.outputset import OUTPUTS_TAG, read_output_set
 from ...oci.storage import storage_errors
 from ...words import OutputsState
 from ..port import StoredOutputs
+from .paths import QueuePaths
 
 MAX_INDEX_BYTES = 4 * 1024**2
+MAX_FORMER = 5
+
+_log = logging.getLogger("jupyterlab_ai_batch.worker")
 
 
 def read_outbox(outbox: Path, *, submission_id: str, attempt: int) -> StoredOutputs | None:
@@ -36,6 +41,21 @@ def read_outbox(outbox: Path, *, submission_id: str, attempt: int) -> StoredOutp
     if (output_set.submission_id, output_set.attempt) != (submission_id, attempt):
         raise _corrupt("it is of another submission")
     return StoredOutputs(output_set=output_set, layout=outbox, manifest_digest=tags[OUTPUTS_TAG])
+
+
+def find_former(paths: QueuePaths, submission_id: str, *, before: int) -> list[Path]:
+    """The outboxes that Attempts before this one have stored files in, newest first; unsound ones are passed over."""
+    found = []
+    for number in range(before - 1, 0, -1):
+        outbox = paths.run(submission_id, number).outbox
+        try:
+            stored = read_outbox(outbox, submission_id=submission_id, attempt=number)
+        except (SnapshotCorruptError, StorageError) as exc:
+            _log.warning("%s: the outputs of attempt %s are left out: %s", submission_id, number, exc.message)
+            continue
+        if stored is not None and stored.output_set.files:
+            found.append(outbox)
+    return found[:MAX_FORMER]
 
 
 def summarise(stored: StoredOutputs) -> OutputsSummary:

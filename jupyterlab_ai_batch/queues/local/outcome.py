@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from ...models import Explanation
+from ...models import Attempt, Explanation
 from ...words import SubmissionState
 from ..explanations import (
     cancelled_by_user,
@@ -95,6 +95,13 @@ def failed(explanation: Explanation) -> Verdict:
 
 def evicted(reason: str, explanation: Explanation) -> Verdict:
     return Verdict(ended_by=reason, state=SubmissionState.QUEUED, explanation=explanation)
+
+
+def lost_s(attempt: Attempt, elapsed_s: float, *, resumes: bool) -> float:
+    """Run time that an Eviction threw away; see Attempt."""
+    if not resumes or attempt.saved_at is None or attempt.started_at is None:
+        return elapsed_s
+    return max(0.0, elapsed_s - (attempt.saved_at - attempt.started_at).total_seconds())
 
 
 def _explain_status(end: RunEnd) -> Explanation:

@@ -13,6 +13,7 @@ from ...capture_models import EnvironmentView
 from ...models import QueueEntry, RunSpec
 from ...oci.storage import ensure_private_directory, remove_tree, replace_file, storage_errors
 from .environments import EnvironmentCache, Lease
+from .outbox import find_former
 from .paths import QueuePaths, RunPaths
 from .records import encode
 from .restorer import Restorer
@@ -67,7 +68,9 @@ class Preparer:
         lease = self.environments.acquire(entry.snapshot_digest) if self.isolation.bubblewrap else None
         try:
             _check_wanted(is_wanted)
-            return Prepared(command=self._write_run(entry.run, run, number, lease, info_fd), lease=lease)
+            return Prepared(
+                command=self._write_run(self._complete(entry.run, run, number), run, lease, info_fd), lease=lease
+            )
         except BaseException:
             if lease is not None:
                 self.environments.give_back(lease)
@@ -82,7 +85,7 @@ class Preparer:
             run.work.mkdir(mode=0o700)
         self.restorer.restore_work(entry.snapshot_digest, run.work)
 
-    def _write_run(self, spec: RunSpec, run: RunPaths, number: int, lease: Lease | None, info_fd: int) -> Sequence[str]:
+    def _write_run(self, spec: RunSpec, run: RunPaths, lease: Lease | None, info_fd: int) -> Sequence[str]:
         view = lease.view if lease is not None else EnvironmentView()
         launch = build_launch(
             self.isolation,
@@ -92,15 +95,17 @@ class Preparer:
             work_root=Path(spec.work_root),
             environment=view,
             needed=[Path(sys.prefix), Path(sys.base_prefix), _PACKAGE_PARENT, *interpreter_homes(view)],
+            former=[Path(path) for path in spec.former],
             info_fd=info_fd,
         )
         with storage_errors(run.root):
-            replace_file(run.spec, encode(self._complete(spec, run, number)).encode())
+            replace_file(run.spec, encode(spec).encode())
             return launch.write(run, parent=os.getpid())
 
     def _complete(self, spec: RunSpec, run: RunPaths, number: int) -> RunSpec:
         """The RunSpec with this machine's places; our own data is left out of the work tree like the environment."""
         isolated = self.isolation.bubblewrap is not None
+        former = find_former(self.paths, spec.submission_id, before=number) if spec.resume else []
         return replace(
             spec,
             attempt=number,
@@ -108,6 +113,7 @@ class Preparer:
             environment_prefixes=(*spec.environment_prefixes, *([str(self.paths.data_dir)] if isolated else [])),
             base_index=str(run.base_index),
             outbox=str(run.outbox),
+            former=tuple(map(str, former)),
         )
 
 

@@ -14,7 +14,16 @@ from ..explanations import cancelled_by_user, cancelling
 from . import explanations
 from .database import Database
 from .paths import QueuePaths
-from .records import AttemptRecord, EntryRecord, Waiting, encode, parse_attempt, parse_entry, parse_work_order
+from .records import (
+    AttemptRecord,
+    EntryRecord,
+    Waiting,
+    encode,
+    encode_outputs,
+    parse_attempt,
+    parse_entry,
+    parse_work_order,
+)
 
 ADMITTED_STATES = (
     SubmissionState.STARTING,
@@ -214,11 +223,11 @@ class LocalQueue:
         with self.database.write() as connection:
             connection.execute("UPDATE entries SET progress = ? WHERE id = ?", (encode(progress), submission_id))
 
-    def set_outputs(self, submission_id: str, number: int, outputs: OutputsSummary) -> None:
+    def set_outputs(self, submission_id: str, number: int, outputs: OutputsSummary, *, stored_at: datetime) -> None:
         with self.database.write() as connection:
             connection.execute(
                 "UPDATE attempts SET outputs = ? WHERE id = ? AND number = ?",
-                (encode(outputs), submission_id, number),
+                (encode_outputs(outputs, stored_at=stored_at), submission_id, number),
             )
 
     def end_attempt(

@@ -11,6 +11,7 @@ from typing import Any
 from ... import wire
 from ...models import Attempt, Explanation, OutputsSummary, Profile, Progress, QueueEntry
 from ...words import SubmissionState
+from .explanations import EVICTED_BECAUSE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,18 @@ class Waiting:
     gpu_slots: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Dated:
+    """What is kept of an OutputSet beside its summary."""
+
+    stored_at: datetime | None = None
+
+
+def encode_outputs(outputs: OutputsSummary, *, stored_at: datetime) -> str:
+    """One JSON object of both; ``parse_attempt`` reads it back."""
+    return encode({**wire.to_json(outputs), "stored_at": stored_at})
+
+
 def encode(record: Any) -> str:
     """JSON in ASCII: paths that are not UTF-8 hold surrogates, which neither SQLite nor a file takes."""
     return json.dumps(wire.to_json(record), separators=(",", ":"), allow_nan=False)
@@ -82,6 +95,8 @@ def parse_attempt(row: sqlite3.Row) -> AttemptRecord:
             started_at=wire.parse_time(row["started_at"]) if row["started_at"] else None,
             ended_at=wire.parse_time(row["ended_at"]) if row["ended_at"] else None,
             ended_by=row["ended_by"],
+            ended_because=EVICTED_BECAUSE.get(row["ended_by"], ""),
+            saved_at=wire.loads(_Dated, row["outputs"]).stored_at if row["outputs"] else None,
             time_lost_s=row["time_lost_s"],
         ),
         pid=row["pid"],

@@ -11,6 +11,7 @@ from ...oci.storage import remove_tree
 from ...words import SubmissionState
 from ..explanations import cancelled_by_user
 from . import explanations
+from .outcome import lost_s
 from .paths import QueuePaths
 from .prepare import clean_run_directory
 from .processes import kill_leftover, read_process
@@ -40,7 +41,8 @@ def _end_lost(
     attempts: Sequence[AttemptRecord],
 ) -> None:
     times = record.workers_lost + 1
-    state, explanation = _after_loss(record, times, settings.max_worker_lost)
+    resumes = queue.work_order(record.id)[0].run.resume
+    state, explanation = _after_loss(record, times, settings.max_worker_lost, resumes=resumes)
     latest = attempts[-1]
     if latest.pid is not None:
         kill_leftover(latest.pid, latest.pid_started)
@@ -54,17 +56,17 @@ def _end_lost(
         ended_by="cancelled" if state is SubmissionState.CANCELLED else WORKER_LOST,
         state=state,
         explanation=explanation,
-        time_lost_s=elapsed_s,
+        time_lost_s=lost_s(latest.attempt, elapsed_s, resumes=resumes),
         workers_lost=times,
     )
 
 
-def _after_loss(record: EntryRecord, times: int, limit: int) -> tuple[SubmissionState, Explanation]:
+def _after_loss(record: EntryRecord, times: int, limit: int, *, resumes: bool) -> tuple[SubmissionState, Explanation]:
     if record.state is SubmissionState.CANCELLING:
         return SubmissionState.CANCELLED, cancelled_by_user()
     if times >= limit:
         return SubmissionState.FAILED, explanations.worker_lost_repeatedly(times)
-    return SubmissionState.QUEUED, explanations.worker_lost()
+    return SubmissionState.QUEUED, explanations.worker_lost(resumes=resumes)
 
 
 def _wait_for_death(pid: int, started: str | None) -> None:

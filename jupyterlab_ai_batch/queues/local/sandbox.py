@@ -80,13 +80,15 @@ def build_launch(
     work_root: Path,
     environment: EnvironmentView,
     needed: Sequence[Path],
+    former: Sequence[Path] = (),
     info_fd: int,
 ) -> Launch:
     """The command that runs ``command`` with the restored files at their original paths.
 
     The environment is mounted where it belongs, inner directories after outer ones, the work tree in its place among
     them. ``needed`` are directories that the runner's own interpreter lives in: mounted read only where the work tree
-    hides them. On ``info_fd``, which is open, bubblewrap tells the job's process id.
+    hides them; so are ``former``, outboxes that it may continue with. On ``info_fd``, which is open, bubblewrap tells
+    the job's process id.
     """
     if isolation.bubblewrap is None:
         return Launch(command=tuple(command))
@@ -99,7 +101,7 @@ def build_launch(
         mounts.add_needed(path)
     arguments = [isolation.bubblewrap, "--dev-bind", "/", "/", *mounts.arguments()]
     arguments += ["--dir", str(run.runtime), "--bind", str(run.outbox), str(run.outbox)]
-    for path in (run.spec, run.base_index):
+    for path in (run.spec, run.base_index, *former):
         arguments += ["--ro-bind", str(path), str(path)]
     arguments += ["--info-fd", str(info_fd), "--die-with-parent", "--chdir", str(run.root)]
     if isolation.pid_namespace:
