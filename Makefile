@@ -61,10 +61,12 @@ test-evictions: setup ## twenty evictions of five jobs on a cluster that is buil
 	@$(PYTHON) tools/prepare.py --cluster
 	@AI_BATCH_EVICTIONS=20 $(VENV_PYTHON) -m testbed run $(VENV_PYTHON) -m pytest tests/cluster/test_eviction.py
 
-bench-cluster: setup ## measure jobs on a cluster that is built here (root, Go; about 5 minutes once it is built)
+bench-cluster: setup ## measure jobs on a cluster that is built here (root, Go; about 10 minutes once it is built)
 	@$(PYTHON) tools/prepare.py --cluster
 	@$(VENV_PYTHON) -m testbed run $(VENV_PYTHON) benchmarks/cluster.py --json benchmarks/results/cluster.json
+	@$(VENV_PYTHON) -m testbed run $(VENV_PYTHON) benchmarks/cluster_insight.py --json benchmarks/results/insight.json
 	@cp benchmarks/results/cluster.json docs/cluster-performance.json
+	@cp benchmarks/results/insight.json docs/cluster-insight.json
 	@$(VENV_PYTHON) tools/write_docs.py
 
 FUZZ_SECONDS ?= 300

@@ -39,6 +39,36 @@ def cluster_part(figures: dict[str, Any]) -> str:
     )
 
 
+CHANGES = {
+    "admitted": "admitted",
+    "running": "its pod runs",
+    "evicted": "evicted",
+    "finished": "finished",
+}
+
+
+def insight_part(figures: dict[str, Any]) -> str:
+    whole, age = figures["changes"], figures["position_age"]
+    rows = [[words, *tail(figures["by_change"][name])] for name, words in CHANGES.items()]
+    rows += [["all", *tail(whole)], ["age of a position that somebody looks at", *tail(age)]]
+    return "\n\n".join(
+        [
+            "## How soon a change shows",
+            "Measured by `make bench-cluster` (`benchmarks/cluster_insight.py`): from when a watch of the cluster shows a "
+            "Workload or pod in a state to when the REST API of the session's server does, which is read 20 times a "
+            "second. Each job is admitted, evicted by an interactive pod, admitted again, and ends.",
+            f"{machine_words(figures)} Load average before: {figures['load_before']:.1f}.",
+            table(["what", "count", "median", "95 %", "slowest"], rows),
+            f"Targets: 95 % of changes within {whole['limit_s']:.0f} s: {verdict(met=whole['p95_s'] <= whole['limit_s'])}; "
+            f"positions at most {age['limit_s']:.0f} s old: {verdict(met=age['max_s'] <= age['limit_s'])}.",
+        ]
+    )
+
+
+def tail(found: dict[str, Any]) -> list[str]:
+    return [str(found["count"]), *(f"{found[name]:.2f} s" for name in ("median_s", "p95_s", "max_s"))]
+
+
 def conditions(figures: dict[str, Any]) -> str:
     count, millicores = figures["click"]["ours"]["count"], figures["start"]["cpu_millicores"]
     return (
