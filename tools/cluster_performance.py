@@ -54,13 +54,18 @@ def insight_part(figures: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             "## How soon a change shows",
-            "Measured by `make bench-cluster` (`benchmarks/cluster_insight.py`): from when a watch of the cluster shows a "
-            "Workload or pod in a state to when the REST API of the session's server does, which is read 20 times a "
-            "second. Each job is admitted, evicted by an interactive pod, admitted again, and ends.",
+            (
+                "Measured by `make bench-cluster` (`benchmarks/cluster_insight.py`): from when a watch of the cluster "
+                "shows a Workload or pod in a state to when the REST API of the session's server does, which is read 20 "
+                "times a second. Each job is admitted, evicted by an interactive pod, admitted again, and ends."
+            ),
             f"{machine_words(figures)} Load average before: {figures['load_before']:.1f}.",
             table(["what", "count", "median", "95 %", "slowest"], rows),
-            f"Targets: 95 % of changes within {whole['limit_s']:.0f} s: {verdict(met=whole['p95_s'] <= whole['limit_s'])}; "
-            f"positions at most {age['limit_s']:.0f} s old: {verdict(met=age['max_s'] <= age['limit_s'])}.",
+            (
+                f"Targets: 95 % of changes within {whole['limit_s']:.0f} s:"
+                f" {verdict(met=whole['p95_s'] <= whole['limit_s'])}; positions at most {age['limit_s']:.0f} s old:"
+                f" {verdict(met=age['max_s'] <= age['limit_s'])}."
+            ),
         ]
     )
 
