@@ -536,7 +536,10 @@ class SubmissionService:
         """
         notebook = await asyncio.to_thread(check_notebook, self._config.root_dir, notebook_path)
         return NotebookParameters(
-            kernel_name=notebook.kernel_name, language=notebook.language, parameters=notebook.tagged or ()
+            kernel_name=notebook.kernel_name,
+            language=notebook.language,
+            parameters=notebook.tagged or (),
+            resume=notebook.resume,
         )
 
     async def queues(self) -> Sequence[QueueReading]:

@@ -40,11 +40,15 @@ _DRIVE = re.compile(r"[A-Za-z][\w-]*:")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotebookParameters:
-    """What a submit form needs to know about a notebook."""
+    """What a submit form needs to know about a notebook.
+
+    ``resume`` is what its metadata say for Submissions that do not say it themselves.
+    """
 
     kernel_name: str
     language: str
     parameters: tuple[Parameter, ...] = ()
+    resume: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

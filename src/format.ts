@@ -1,6 +1,7 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import {
   type IAttempt,
+  type IPoolReading,
   type IProfile,
   type IQueueReading,
   isFinished,
@@ -233,24 +234,28 @@ export function formatAttempts(
     return '';
   }
   const parts = [trans.__('attempt %1', latest.number)];
-  const counts = new Map<string, number>();
+  const alike = new Map<string, IAttempt[]>();
   for (const attempt of attempts.slice(0, -1)) {
-    const reason = attempt.ended_by ?? '';
-    counts.set(reason, (counts.get(reason) ?? 0) + 1);
+    const reason = `${attempt.ended_by ?? ''} ${attempt.ended_because}`;
+    alike.set(reason, [...(alike.get(reason) ?? []), attempt]);
   }
-  for (const [reason, count] of counts) {
-    parts.push(formatEviction(reason, count, trans));
+  for (const [first, ...others] of alike.values()) {
+    parts.push(formatEviction(first, 1 + others.length, trans));
   }
   return parts.join(' · ');
 }
 
 function formatEviction(
-  reason: string,
+  attempt: IAttempt,
   count: number,
   trans: TranslationBundle
 ): string {
   const times =
     count === 1 ? trans.__('once') : trans._n('%1 time', '%1 times', count);
+  const reason = attempt.ended_by ?? '';
+  if (attempt.ended_because !== '' && reason !== 'WorkerLost') {
+    return trans.__('evicted %1 %2', times, attempt.ended_because);
+  }
   switch (reason) {
     case 'WorkerLost':
       return trans.__('the worker was lost %1', times);
@@ -284,9 +289,14 @@ export function formatAttemptEnd(
     case 'WorkerLost':
       return trans.__('the worker was lost');
     case 'Preempted':
-      return trans.__('evicted to make room');
+      return attempt.ended_because === ''
+        ? trans.__('evicted to make room')
+        : trans.__('evicted %1', attempt.ended_because);
     default:
-      return trans.__('evicted (%1)', attempt.ended_by);
+      return trans.__(
+        'evicted %1',
+        attempt.ended_because || `(${attempt.ended_by})`
+      );
   }
 }
 
@@ -385,6 +395,78 @@ export function formatQueue(
     parts.push(trans._n('%1 waiting', '%1 waiting', queue.waiting));
   }
   return parts.join(' · ');
+}
+
+/**
+ * One class of those who hold a pool, with how much.
+ */
+export interface IPoolPart {
+  readonly kind: 'mine' | 'others' | 'interactive' | 'free';
+  readonly count: number;
+  readonly label: string;
+}
+
+/**
+ * Who holds the pool, in the order in which it is drawn; classes that hold nothing are left out, but never "free".
+ */
+export function poolParts(
+  pool: IPoolReading,
+  trans: TranslationBundle
+): readonly IPoolPart[] {
+  const parts: readonly IPoolPart[] = [
+    {
+      kind: 'mine',
+      count: pool.mine,
+      label: trans.__('%1 yours', pool.mine)
+    },
+    {
+      kind: 'others',
+      count: pool.others_batch,
+      label: trans.__('%1 batch of others', pool.others_batch)
+    },
+    {
+      kind: 'interactive',
+      count: pool.interactive,
+      label: trans.__('%1 interactive', pool.interactive)
+    },
+    { kind: 'free', count: pool.free, label: trans.__('%1 free', pool.free) }
+  ];
+  return parts.filter(part => part.count > 0 || part.kind === 'free');
+}
+
+/**
+ * "Pool of 7 slots (nvidia.com/mig-1g.5gb): 3 yours, 1 interactive, 3 free", for who cannot see it, and as a tooltip.
+ */
+export function formatPool(
+  pool: IPoolReading,
+  trans: TranslationBundle
+): string {
+  const what = pool.resource === '' ? '' : ` (${pool.resource})`;
+  const parts = poolParts(pool, trans).map(part => part.label);
+  const whole = trans._n(
+    'Pool of %1 slot%2: %3',
+    'Pool of %1 slots%2: %3',
+    pool.slots,
+    what,
+    parts.join(', ')
+  );
+  return pool.interactive_waiting === 0
+    ? whole
+    : `${whole}; ${formatSessionsWaiting(pool, trans)}`;
+}
+
+/**
+ * "1 session waiting".
+ */
+export function formatSessionsWaiting(
+  pool: IPoolReading,
+  trans: TranslationBundle
+): string {
+  return trans._n(
+    '%1 session waiting',
+    '%1 sessions waiting',
+    pool.interactive_waiting
+  );
 }
 
 /**

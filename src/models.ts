@@ -91,6 +91,10 @@ export interface IAttempt {
   readonly started_at: string | null;
   readonly ended_at: string | null;
   readonly ended_by: string | null;
+  /** Of an Eviction, a clause like "to make room for an interactive session"; empty when not known. */
+  readonly ended_because: string;
+  /** When its last files were stored. */
+  readonly saved_at: string | null;
   readonly time_lost_s: number;
 }
 
@@ -137,6 +141,8 @@ export interface ISubmission {
   readonly parameters: Readonly<Record<string, unknown>>;
   readonly max_duration_s: number | null;
   readonly replace_notebook: boolean;
+  /** An Attempt after an Eviction begins with the files that were saved last. */
+  readonly resume: boolean;
   /** The backend could not be reached since `observed_at`. */
   readonly stale: boolean;
   readonly explanation: IExplanation | null;
@@ -170,6 +176,8 @@ export interface ISubmissionRequest {
   readonly capture_from?: CaptureFrom;
   readonly replace_notebook?: boolean;
   readonly exclude?: readonly string[];
+  /** `null`: as the notebook's metadata say. */
+  readonly resume?: boolean | null;
 }
 
 /**
@@ -227,6 +235,31 @@ export interface IProfile {
   readonly available: number | null;
 }
 
+/**
+ * Who holds the GPU slots of a shared pool, by class; the parts sum up to `slots`.
+ */
+export interface IPoolReading {
+  readonly resource: string;
+  readonly slots: number;
+  readonly mine: number;
+  readonly others_batch: number;
+  readonly interactive: number;
+  readonly free: number;
+  readonly interactive_waiting: number;
+  readonly observed_at: string;
+}
+
+/**
+ * What the user's recent use (GPU slots on average) does to the order; `summary` says it in a sentence.
+ */
+export interface IFairShare {
+  readonly used: number;
+  readonly weight: number;
+  readonly half_life_s: number | null;
+  readonly sampled_at: string | null;
+  readonly summary: string;
+}
+
 export interface IQueueReading {
   readonly name: string;
   /** Where it runs: `local` is the server's own machine, `kueue` a cluster. */
@@ -238,6 +271,10 @@ export interface IQueueReading {
   readonly gpu_slots: number;
   readonly gpu_busy: number;
   readonly observed_at: string | null;
+  /** `null` where the user may not know. */
+  readonly pool: IPoolReading | null;
+  /** `null` where recent use does not count. */
+  readonly share: IFairShare | null;
 }
 
 /**
@@ -266,6 +303,7 @@ export interface INotebookParameters {
   readonly kernel_name: string;
   readonly language: string;
   readonly parameters: readonly IParameter[];
+  readonly resume: boolean;
 }
 
 export interface IExcluded {

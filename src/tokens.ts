@@ -43,6 +43,8 @@ export interface ISubmitDefaults {
   readonly max_duration_s?: number | null;
   readonly capture_from?: CaptureFrom;
   readonly replace_notebook?: boolean;
+  /** `null`: as the notebook's metadata say. */
+  readonly resume?: boolean | null;
 }
 
 /**

@@ -24,6 +24,7 @@ import {
   type IErrorBody,
   type IExcluded,
   type IExplanation,
+  type IFairShare,
   type ILogChunk,
   type IMergeEntry,
   type IMergeReport,
@@ -32,6 +33,7 @@ import {
   type IOutputSet,
   type IOutputsSummary,
   type IParameter,
+  type IPoolReading,
   type IPreflight,
   type IPlannedLayer,
   type IPreflightCheck,
@@ -79,6 +81,8 @@ const attempt = object<IAttempt>({
   started_at: nullable(time),
   ended_at: nullable(time),
   ended_by: nullable(text),
+  ended_because: withDefault(text, ''),
+  saved_at: nullable(time),
   time_lost_s: withDefault(number, 0)
 });
 
@@ -122,6 +126,7 @@ export const submission: Decoder<ISubmission> = object<ISubmission>({
   parameters: withDefault(mapping(anything), {}),
   max_duration_s: nullable(number),
   replace_notebook: withDefault(flag, false),
+  resume: withDefault(flag, false),
   stale: withDefault(flag, false),
   explanation: nullable(explanation),
   position: nullable(position),
@@ -197,6 +202,25 @@ export const profiles = object<{ readonly profiles: readonly IProfile[] }>({
   profiles: array(profile)
 });
 
+const poolReading = object<IPoolReading>({
+  resource: withDefault(text, ''),
+  slots: number,
+  mine: number,
+  others_batch: number,
+  interactive: number,
+  free: number,
+  interactive_waiting: withDefault(number, 0),
+  observed_at: time
+});
+
+const fairShare = object<IFairShare>({
+  used: number,
+  weight: withDefault(number, 1),
+  half_life_s: nullable(number),
+  sampled_at: nullable(time),
+  summary: text
+});
+
 const queueReading = object<IQueueReading>({
   name: text,
   backend: text,
@@ -205,7 +229,9 @@ const queueReading = object<IQueueReading>({
   waiting: number,
   gpu_slots: withDefault(number, 0),
   gpu_busy: withDefault(number, 0),
-  observed_at: nullable(time)
+  observed_at: nullable(time),
+  pool: nullable(poolReading),
+  share: nullable(fairShare)
 });
 
 export const queues = object<{ readonly queues: readonly IQueueReading[] }>({
@@ -234,7 +260,8 @@ const parameter = object<IParameter>({
 export const notebookParameters = object<INotebookParameters>({
   kernel_name: text,
   language: text,
-  parameters: array(parameter)
+  parameters: array(parameter),
+  resume: withDefault(flag, false)
 });
 
 const excluded = object<IExcluded>({

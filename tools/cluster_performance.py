@@ -56,8 +56,8 @@ def insight_part(figures: dict[str, Any]) -> str:
             "## How soon a change shows",
             (
                 "Measured by `make bench-cluster` (`benchmarks/cluster_insight.py`): from when a watch of the cluster "
-                "shows a Workload or pod in a state to when the REST API of the session's server does, which is read 20 "
-                "times a second. Each job is admitted, evicted by an interactive pod, admitted again, and ends."
+                "shows a Workload or pod in a state to when the REST API of the session's server does, which is read "
+                "20 times a second. Each job is admitted, evicted by an interactive pod, admitted again, and ends."
             ),
             f"{machine_words(figures)} Load average before: {figures['load_before']:.1f}.",
             table(["what", "count", "median", "95 %", "slowest"], rows),

@@ -1,7 +1,9 @@
 import { nullTranslator } from '@jupyterlab/translation';
 import {
   elapsedSeconds,
+  formatAttemptEnd,
   formatAttempts,
+  formatPool,
   formatBytes,
   formatDuration,
   formatMoment,
@@ -21,13 +23,19 @@ import { makeQueue, makeSubmission } from './samples';
 
 const trans = nullTranslator.load('test');
 
-function attempt(number: number, ended_by: string | null = null): IAttempt {
+function attempt(
+  number: number,
+  ended_by: string | null = null,
+  ended_because = ''
+): IAttempt {
   return {
     number,
     admitted_at: '2026-11-20T14:00:00Z',
     started_at: '2026-11-20T14:00:10Z',
     ended_at: ended_by === null ? null : '2026-11-20T14:05:10Z',
     ended_by,
+    ended_because,
+    saved_at: null,
     time_lost_s: 0
   };
 }
@@ -154,6 +162,47 @@ describe('format', () => {
         trans
       )
     ).toBe('attempt 3 · evicted 2 times to make room');
+  });
+
+  it('says for whom it was interrupted, where the cluster says so', () => {
+    const because = 'to make room for an interactive session';
+    const interrupted = [
+      attempt(1, 'Preempted', because),
+      attempt(2, 'NodeFailures', 'because its node failed'),
+      attempt(3, 'Preempted', because),
+      attempt(4)
+    ];
+    expect(formatAttempts(interrupted, trans)).toBe(
+      `attempt 4 · evicted 2 times ${because} · evicted once because its node failed`
+    );
+    expect(formatAttemptEnd(interrupted[0], trans)).toBe(`evicted ${because}`);
+    expect(formatAttemptEnd(attempt(1, 'Preempted'), trans)).toBe(
+      'evicted to make room'
+    );
+    expect(formatAttemptEnd(attempt(1, 'New'), trans)).toBe('evicted (New)');
+  });
+
+  it.each([
+    [
+      { mine: 3, others_batch: 2, interactive: 1, free: 1 },
+      'Pool of 7 slots (gpu): 3 yours, 2 batch of others, 1 interactive, 1 free'
+    ],
+    [
+      { interactive: 7, interactive_waiting: 1 },
+      'Pool of 7 slots (gpu): 7 interactive, 0 free; 1 session waiting'
+    ],
+    [{ free: 7, resource: '' }, 'Pool of 7 slots: 7 free']
+  ])('says who holds the pool: %j', (fields, words) => {
+    const nobody = { mine: 0, others_batch: 0, interactive: 0, free: 0 };
+    const pool = {
+      ...nobody,
+      resource: 'gpu',
+      slots: 7,
+      interactive_waiting: 0,
+      observed_at: '2026-11-20T14:00:00Z',
+      ...fields
+    };
+    expect(formatPool(pool, trans)).toBe(words);
   });
 
   it('explains a failure in the words of the server', () => {

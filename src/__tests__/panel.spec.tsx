@@ -6,7 +6,8 @@ import type { ISubmissionActions } from '../components/actions';
 import { PanelView } from '../components/panel/view';
 import { SubmissionManager } from '../manager';
 import { FakeClient } from './fakeClient';
-import { makeQueue, makeSubmission } from './samples';
+import { queues } from '../wire';
+import { makeQueue, makeSubmission, readSample } from './samples';
 
 const trans = nullTranslator.load('test');
 
@@ -111,6 +112,21 @@ describe('PanelView', () => {
     expect(screen.getByText(/^Jobs run in the cluster/)).toBeTruthy();
   });
 
+  it('draws who holds the pool, and says it to who cannot see it', async () => {
+    server.queueReadings = queues(readSample('queues.json'), 'sample').queues;
+    await show();
+    const pool = screen.getByRole('img', { name: /^Pool of 7 slots/ });
+    expect(pool.getAttribute('aria-label')).toBe(
+      'Pool of 7 slots (nvidia.com/mig-1g.5gb): 3 yours, 2 batch of others, 1 interactive, 1 free'
+    );
+    for (const label of ['3 yours', '2 batch of others', '1 free']) {
+      expect(within(pool).getByText(label)).toBeTruthy();
+    }
+    expect(screen.getByText('Your recent share: 0.9 slots')).toBeTruthy();
+    expect(screen.getByText(/half of that is forgotten/)).toBeTruthy();
+    expect(screen.getAllByRole('img', { name: /^Pool/ })).toHaveLength(1);
+  });
+
   it('shows the state as a word, progress as text and bar', async () => {
     server.put(
       makeSubmission('a', 'running', {
@@ -140,6 +156,8 @@ describe('PanelView', () => {
             started_at: null,
             ended_at: null,
             ended_by: 'failed',
+            ended_because: '',
+            saved_at: null,
             time_lost_s: 0
           }
         ]

@@ -28,6 +28,8 @@ export function makeQueue(
     gpu_slots: 0,
     gpu_busy: 0,
     observed_at: null,
+    pool: null,
+    share: null,
     ...fields
   };
 }

@@ -133,6 +133,7 @@ async def test_parameters_of_a_notebook(fetch: Fetch, notebook: str) -> None:
             {"name": "quick", "type": "bool", "default": True, "help": "20 s"},
             {"name": "epochs", "type": "int", "default": 3, "help": ""},
         ],
+        "resume": False,
     }
 
 

@@ -65,7 +65,25 @@ test('fits a narrow sidebar with long names of queues', async ({ page }) => {
       ...queue,
       backend: 'kueue',
       name: `${name.repeat(3)}${end}`,
-      waiting: 12
+      waiting: 12,
+      pool: {
+        resource: 'nvidia.com/mig-1g.5gb',
+        slots: 56,
+        mine: 13,
+        others_batch: 12,
+        interactive: 20,
+        free: 11,
+        interactive_waiting: 2,
+        observed_at: '2026-11-20T14:00:00Z'
+      },
+      share: {
+        used: 12.4,
+        weight: 1,
+        half_life_s: 604800,
+        sampled_at: null,
+        summary:
+          'You have used 12.4 GPU slots on average lately, and half of that is forgotten every 7 days.'
+      }
     }));
     await route.fulfill({ json: { queues } });
   });
@@ -74,7 +92,9 @@ test('fits a narrow sidebar with long names of queues', async ({ page }) => {
   await expect(panel.getByText(/^research.*night$/)).toBeVisible();
   // Nothing is cut off either: the ends of the names tell them apart.
   const hidden = await panel
-    .locator('.jp-AiBatch-view, .jp-AiBatch-place, .jp-AiBatch-queueName')
+    .locator(
+      '.jp-AiBatch-view, .jp-AiBatch-place, .jp-AiBatch-queueName, .jp-AiBatch-pool, .jp-AiBatch-share'
+    )
     .evaluateAll(parts =>
       parts.map(part => part.scrollWidth - part.clientWidth)
     );

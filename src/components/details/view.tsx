@@ -201,6 +201,12 @@ function Request(props: {
     [trans.__('Runs on'), formatBackend(submission.backend, trans)],
     [trans.__('Profile'), submission.profile],
     [trans.__('Queue'), submission.queue],
+    [
+      trans.__('If evicted'),
+      submission.resume
+        ? trans.__('it continues from its saved files')
+        : trans.__('it starts again')
+    ],
     ...Object.entries(submission.parameters).map(
       ([name, value]): [string, string] => [
         trans.__('Parameter %1', name),

@@ -2,6 +2,7 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import React from 'react';
 import { formatQueue } from '../../format';
 import type { IQueueReading } from '../../models';
+import { PoolLine, ShareLine } from './poolLine';
 
 /** More slots than these are drawn as one bar. */
 const DRAWN_SLOTS = 8;
@@ -38,6 +39,8 @@ export function QueueLine(props: {
         </span>
       )}
       <span className="jp-AiBatch-queueText">{formatQueue(queue, trans)}</span>
+      {queue.pool !== null && <PoolLine pool={queue.pool} trans={trans} />}
+      {queue.share !== null && <ShareLine share={queue.share} trans={trans} />}
     </div>
   );
 }

@@ -42,6 +42,8 @@ export interface ISubmitForm {
   readonly limit: LimitChoice;
   readonly captureFrom: CaptureFrom;
   readonly replaceNotebook: boolean;
+  /** `null` while the notebook's metadata decide. */
+  readonly resume: boolean | null;
   readonly inputs: ReadonlyMap<string, FieldInput>;
 }
 
@@ -75,6 +77,7 @@ export function initialForm(
     limit: toLimit(defaults.max_duration_s ?? null),
     captureFrom: defaults.capture_from ?? 'auto',
     replaceNotebook: defaults.replace_notebook ?? false,
+    resume: defaults.resume ?? null,
     inputs: new Map()
   };
 }
@@ -149,7 +152,8 @@ export function buildChoice(
     parameters,
     max_duration_s: limitSeconds(form.limit),
     capture_from: form.captureFrom,
-    replace_notebook: form.replaceNotebook
+    replace_notebook: form.replaceNotebook,
+    resume: form.resume
   };
 }
 
@@ -249,6 +253,17 @@ export function chosenQueue(state: ISubmitState): IQueueReading | null {
     queues.find(queue => queue.name === state.form.queue) ??
     queues.at(0) ??
     null
+  );
+}
+
+/**
+ * Whether the job, once interrupted, would go on with its saved files.
+ */
+export function chosenResume(state: ISubmitState): boolean {
+  const { parameters } = state;
+  return (
+    state.form.resume ??
+    (parameters.status === 'ready' && parameters.value.resume)
   );
 }
 

@@ -62,6 +62,7 @@ export function parseChoice(value: unknown): ISubmitDefaults {
     ...(typeof entry.replace_notebook === 'boolean' && {
       replace_notebook: entry.replace_notebook
     }),
+    ...(typeof entry.resume === 'boolean' && { resume: entry.resume }),
     ...(typeof parameters === 'object' &&
       parameters !== null &&
       !Array.isArray(parameters) && {

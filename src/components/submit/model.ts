@@ -266,7 +266,8 @@ export class SubmitModel implements IDisposable {
       }),
       ...(choice.replace_notebook !== undefined && {
         replaceNotebook: last.replaceNotebook
-      })
+      }),
+      ...(choice.resume !== undefined && { resume: last.resume })
     };
     const kept = Object.entries(patch).filter(
       ([field]) => !this._touched.has(field)

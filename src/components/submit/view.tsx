@@ -1,12 +1,18 @@
 import { ReactWidget, UseSignal } from '@jupyterlab/ui-components';
 import React from 'react';
 import { CaptureRow, LimitRow, ProfileRow, QueueRow } from './choices';
-import { chosenProfile, chosenQueue, distinctProblems } from './form';
+import {
+  chosenProfile,
+  chosenQueue,
+  chosenResume,
+  distinctProblems
+} from './form';
 import type { SubmitModel } from './model';
 import { ParametersForm } from './parameters';
 import { PlanProblem, PlanView } from './plan';
 import type { IProblem, ProblemPlace } from './problem';
 import { ProblemBox } from './problemBox';
+import { ResumeRow } from './resume';
 import { Row } from './row';
 
 /**
@@ -91,6 +97,13 @@ export function SubmitView(props: {
         error={errors.get('limit') ?? null}
         onChange={limit => {
           model.update({ limit });
+        }}
+      />
+      <ResumeRow
+        trans={trans}
+        resume={chosenResume(state)}
+        onChange={resume => {
+          model.update({ resume });
         }}
       />
       <ReplaceRow model={model} />

@@ -51,6 +51,35 @@ describe('openSubmitDialog', () => {
     expect(document.querySelector('.jp-Dialog')).toBeNull();
   });
 
+  it.each([
+    [false, null],
+    [true, false]
+  ])(
+    'asks what an interruption means; the notebook says %s',
+    async (resume, unticked) => {
+      services.answerParameters = () =>
+        Promise.resolve({ ...PARAMETERS, resume });
+      const result = open();
+      const node = await dialogNode();
+      const group = within(node).getByRole('radiogroup', {
+        name: 'If evicted',
+        ...HIDDEN
+      });
+      const choice = (name: string) =>
+        within(group).getByRole<HTMLInputElement>('radio', { name, ...HIDDEN });
+      await waitFor(() => {
+        expect(choice('continue from saved files').checked).toBe(resume);
+      });
+      expect(choice('start again').checked).toBe(!resume);
+      if (unticked === false) {
+        fireEvent.click(choice('start again'));
+      }
+      press(node.querySelector('#jp-ai-batch-title')!, 'Enter');
+      await result;
+      expect(services.submitted[0].request.resume).toBe(unticked);
+    }
+  );
+
   it('returns null on Escape and submits nothing', async () => {
     const result = open();
     press(await dialogNode(), 'Escape');
