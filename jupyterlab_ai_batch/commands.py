@@ -9,20 +9,20 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from . import presenting
-from .checking import check_machine
+from .checking import check_machine, check_session, refused_settings
 from .cli import EXIT_FAILED, EXIT_OK, parse_assignments
 from .compose import BatchConfig, build_config, build_service
 from .configuring import choose_data_dir, read_traits
 from .errors import BatchError, InvalidSubmissionError
 from .locating import choose_notebook, choose_root
-from .models import LogChunk, Submission, SubmissionRequest
+from .models import LogChunk, PreflightCheck, Submission, SubmissionRequest
 from .parameters import parse_values
 from .presenting_plan import format_plan
 from .service import SubmissionService
@@ -256,14 +256,29 @@ async def run_profiles(options: argparse.Namespace) -> int:
 
 
 async def run_doctor(options: argparse.Namespace) -> int:
-    config = await asyncio.to_thread(read_config, options, root_dir=Path.cwd())
-    checks = [*await asyncio.to_thread(check_machine, config.data_dir)]
-    if all(check.ok is not False for check in checks):
-        async with open_service(options, config=config) as service:
-            checks += await service.preflight()
+    traits = await asyncio.to_thread(read_traits)
+    data_dir = choose_data_dir(options.data_dir, traits.get("data_dir"))
+    checks = [*await asyncio.to_thread(check_machine, data_dir)]
+    is_usable = all(check.ok is not False for check in checks)
+    checks += check_session(traits, environ=os.environ)
+    try:
+        config = await asyncio.to_thread(read_config, options, root_dir=Path.cwd(), is_prepared=True)
+    except BatchError as exc:
+        checks += [refused_settings(exc)] if is_usable and all(check.ok is not False for check in checks) else []
+    else:
+        # The ledger of what the cluster has is not needed, and a cluster that is silent could not fill it.
+        checks += await _ask_backend(config) if is_usable else []
     ok = all(check.ok is not False for check in checks)
     _print({"ok": ok, "checks": to_json(checks)} if options.json else presenting.format_checks(checks))
     return EXIT_OK if ok else EXIT_FAILED
+
+
+async def _ask_backend(config: BatchConfig) -> Sequence[PreflightCheck]:
+    service = build_service(config, environ=os.environ)
+    try:
+        return await service.preflight()
+    finally:
+        await service.stop()
 
 
 # --- acting -------------------------------------------------------------------------------------------------------
@@ -339,11 +354,11 @@ async def open_service(
         await service.stop()
 
 
-def read_config(options: argparse.Namespace, *, root_dir: Path) -> BatchConfig:
+def read_config(options: argparse.Namespace, *, root_dir: Path, is_prepared: bool = False) -> BatchConfig:
     """The admin's settings, with what the command line says over them."""
     traits = read_traits()
     data_dir = choose_data_dir(options.data_dir, traits.get("data_dir"))
-    return build_config(traits, root_dir=root_dir, data_dir=data_dir, environ=os.environ)
+    return build_config(traits, root_dir=root_dir, data_dir=data_dir, environ=os.environ, is_prepared=is_prepared)
 
 
 def _print(value: Any) -> None:

@@ -82,11 +82,16 @@ class BatchConfig:
 
 
 def build_config(
-    settings: Mapping[str, Any], *, root_dir: Path, data_dir: Path, environ: Mapping[str, str]
+    settings: Mapping[str, Any],
+    *,
+    root_dir: Path,
+    data_dir: Path,
+    environ: Mapping[str, str],
+    is_prepared: bool = False,
 ) -> BatchConfig:
     """A BatchConfig from trait values by name (``slots`` and its like belong to the worker); unknown names are left.
 
-    Blocks: in a pod it may ask the cluster whether jobs can go there.
+    Blocks: in a pod it may ask the cluster whether jobs can go there; not with ``is_prepared`` (see choose_cluster).
 
     Raises:
         InvalidSubmissionError: a setting has the wrong type.
@@ -98,7 +103,7 @@ def build_config(
         "root_dir": str(root_dir),
         "data_dir": str(data_dir),
         "worker": to_json(worker),
-        "cluster": to_json(choose_cluster(settings, environ=environ)),
+        "cluster": to_json(choose_cluster(settings, environ=environ, is_prepared=is_prepared)),
         **to_json(_chosen(settings, own)),
     }
     try:

@@ -23,9 +23,11 @@ from .errors import InvalidSubmissionError, QueueError, SessionUnusableError
 from .models import Profile
 from .oci.base_image import BaseImage, copy_base, read_base_image
 from .oci.credentials import credential_files
+from .oci.probe import Finding, Step, probe_network, probe_repository
 from .oci.reference import Reference, parse_reference
 from .oci.registry import Registry, RegistrySettings, connect
-from .oci.transport_settings import TransportSettings
+from .oci.transport_settings import RetryPolicy, TransportSettings
+from .oci.trust import find_proxy
 from .queues.kueue.settings import KueueProfile, KueueSettings
 from .wire import WireError, from_json, to_json
 from .words import BackendChoice
@@ -33,11 +35,15 @@ from .words import BackendChoice
 if TYPE_CHECKING:
     from .queues.kueue.api_connection import ConnectionSettings
     from .queues.kueue.backend import KueueBackend
+    from .queues.kueue.preflight import Surroundings
 
 POD_NAME, POD_NAMESPACE = "POD_NAME", "POD_NAMESPACE"
 DEFAULT_QUEUE = "default"
 DEFAULT_PROFILES = (Profile(name="cpu", title="1 CPU core, 4 GiB", cpu_millicores=1000, memory_bytes=4 * 1024**3),)
 LOOK_TIMEOUT_S = 5.0
+CLUSTER_NAME = "kubernetes.default.svc"  # every cluster's DNS has it
+_PATIENTLY = TransportSettings()
+_BRIEFLY = TransportSettings(connect_timeout_s=3.0, read_timeout_s=8.0, retry=RetryPolicy(attempts=1))
 
 _log = logging.getLogger(__name__)
 
@@ -75,11 +81,14 @@ class ClusterConfig:
 # --- where jobs go ------------------------------------------------------------------------------------------------
 
 
-def choose_cluster(settings: Mapping[str, Any], *, environ: Mapping[str, str]) -> ClusterConfig | None:
+def choose_cluster(
+    settings: Mapping[str, Any], *, environ: Mapping[str, str], is_prepared: bool = False
+) -> ClusterConfig | None:
     """The cluster that jobs go to; None for the local queue. Asks the cluster where the choice is ours; blocks.
 
     Args:
         settings: Trait values by name.
+        is_prepared: Ask nobody: the one that an admin meant jobs to go to, whatever is missing there.
 
     Raises:
         InvalidSubmissionError: a setting has a wrong value.
@@ -90,9 +99,12 @@ def choose_cluster(settings: Mapping[str, Any], *, environ: Mapping[str, str]) -
     except ValueError as exc:
         names = ", ".join(choice.value for choice in BackendChoice)
         raise _wrong("backend", f"it is one of {names}") from exc
-    if choice is BackendChoice.LOCAL or (choice is BackendChoice.AUTO and not _is_session(settings, environ)):
+    is_meant = _is_told(settings, environ) if is_prepared else _is_session(settings, environ)
+    if choice is BackendChoice.LOCAL or (choice is BackendChoice.AUTO and not is_meant):
         return None
     config = _build_config(settings, environ)
+    if is_prepared:
+        return config
     if choice is BackendChoice.AUTO and not asyncio.run(_has_queue(config, environ)):
         names = ", ".join(config.settings.queues)
         _log.warning("batch jobs run on this machine: %s has no LocalQueue named %s", config.settings.namespace, names)
@@ -104,8 +116,11 @@ def _is_session(settings: Mapping[str, Any], environ: Mapping[str, str]) -> bool
     """Whether this is a pod that an admin prepared for batch jobs."""
     from .queues.kueue.api_connection import SERVICE_ACCOUNT
 
-    told = environ.get(POD_NAME) and environ.get(POD_NAMESPACE) and settings.get("repository")
-    return bool(told) and (SERVICE_ACCOUNT / "token").exists()
+    return _is_told(settings, environ) and (SERVICE_ACCOUNT / "token").exists()
+
+
+def _is_told(settings: Mapping[str, Any], environ: Mapping[str, str]) -> bool:
+    return bool(environ.get(POD_NAME) and environ.get(POD_NAMESPACE) and settings.get("repository"))
 
 
 async def _has_queue(config: ClusterConfig, environ: Mapping[str, str]) -> bool:
@@ -207,14 +222,50 @@ def build_kueue_backend(
         user_id=os.getuid(),
         group_id=os.getgid(),
         now=clock,
+        surroundings=_look_around(config, environ),
     )
 
 
-def open_repository(config: ClusterConfig, environ: Mapping[str, str], *, of: Reference | None = None) -> Registry:
+def _look_around(config: ClusterConfig, environ: Mapping[str, str]) -> Surroundings:
+    from .queues.kueue.api_connection import SERVICE_ACCOUNT, read_account
+    from .queues.kueue.preflight import Surroundings
+
+    port = environ.get("KUBERNETES_SERVICE_PORT", "")
+    return Surroundings(
+        probe_registry=lambda image: probe_registry(config, environ, image),
+        account=read_account(SERVICE_ACCOUNT),
+        api_host=environ.get("KUBERNETES_SERVICE_HOST", ""),
+        api_port=int(port) if port.isdecimal() else 443,
+    )
+
+
+def probe_registry(config: ClusterConfig, environ: Mapping[str, str], image: str | None) -> Finding | None:
+    """How far one gets with the user's repository, or with reading an image; None when nothing is amiss. Blocks.
+
+    Raises:
+        InvalidSubmissionError: the image's name makes no sense.
+    """
+    wanted = parse_reference(image) if image is not None else config.repository
+    with open_repository(config, environ, of=wanted, transport=_BRIEFLY) as registry:
+        origin = registry.origin
+        auth = config.registry_auth_file
+        if auth is not None and not auth.exists():
+            return Finding(step=Step.NO_LOGIN, origin=origin)
+        amiss = probe_network(origin, known=CLUSTER_NAME) if find_proxy(origin, environ) is None else None
+        return amiss or probe_repository(registry, wanted, push=image is None)
+
+
+def open_repository(
+    config: ClusterConfig,
+    environ: Mapping[str, str],
+    *,
+    of: Reference | None = None,
+    transport: TransportSettings = _PATIENTLY,
+) -> Registry:
     """The user's repository, or the one ``of`` an image, with the server's credentials; nothing is sent yet."""
     auth = config.registry_auth_file
     settings = RegistrySettings(
-        transport=TransportSettings(environ=environ, ca_file=config.registry_ca_file),
+        transport=replace(transport, environ=environ, ca_file=config.registry_ca_file),
         credential_files=(auth,) if auth is not None else credential_files(environ, home=Path.home()),
         mount_from=config.mount_from if of is None else (),
     )

@@ -253,12 +253,19 @@ class QueueReading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreflightCheck:
-    """One thing that must hold before a Submission can run; ``ok`` None means it could not be told."""
+    """One thing that must hold before a Submission can run; ``ok`` None means it could not be told.
+
+    Attributes:
+        resolution: What to do, as a sentence.
+        fix: What an admin applies or configures to mend it, complete, in as many lines as it needs: YAML for
+            ``kubectl apply -f -`` in the user's namespace, commands, or lines of configuration, each after comments.
+    """
 
     name: str
     ok: bool | None
     summary: str
     resolution: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

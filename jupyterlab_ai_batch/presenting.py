@@ -189,6 +189,8 @@ def format_checks(checks: Sequence[PreflightCheck]) -> str:
         lines.append(f"{_MARKS[check.ok]}  {check.name}: {printable(check.summary)}")
         if check.resolution and check.ok is not True:
             lines.append(f"      {printable(check.resolution)}")
+        if check.fix and check.ok is not True:
+            lines += [f"        {printable(line)}".rstrip() for line in check.fix.splitlines()]
     return "\n".join(lines)
 
 

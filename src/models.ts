@@ -285,6 +285,11 @@ export interface IPreflightCheck {
   readonly ok: boolean | null;
   readonly summary: string;
   readonly resolution: string;
+
+  /**
+   * What an admin applies or configures to mend it; several lines.
+   */
+  readonly fix: string;
 }
 
 export interface IPreflight {

@@ -242,7 +242,8 @@ const preflightCheck = object<IPreflightCheck>({
   name: text,
   ok: nullable(flag),
   summary: text,
-  resolution: withDefault(text, '')
+  resolution: withDefault(text, ''),
+  fix: withDefault(text, '')
 });
 
 export const preflight = object<IPreflight>({

@@ -6,7 +6,7 @@ Each story gets an api whose namespace is empty, and ``make_job(name, **labels)`
 import asyncio
 from contextlib import aclosing
 
-from jupyterlab_ai_batch.queues.kueue.api import JOBS, PODS, ChangeKind
+from jupyterlab_ai_batch.queues.kueue.api import JOBS, PODS, ChangeKind, Resource
 from jupyterlab_ai_batch.queues.kueue.store import name_of, uid_of
 
 WAIT_S = 30
@@ -23,6 +23,13 @@ async def objects_come_and_go(api, make_job):
     assert await api.delete(JOBS, "a", uid=uid_of(made))
     assert await gone(api, "a")
     assert not await api.delete(JOBS, "a", uid=uid_of(made))
+
+
+async def it_says_what_it_serves_and_to_whom(api, make_job):
+    """Kinds by their version; the name of the account that asks."""
+    assert make_job is not None
+    assert [True, False] == [await api.serves(JOBS), await api.serves(Resource(version="batch/v0", plural="jobs"))]
+    assert await api.identify()
 
 
 async def a_dry_run_makes_nothing(api, make_job):
@@ -86,6 +93,7 @@ async def gone(api, name):
 STORIES = (
     objects_come_and_go,
     a_dry_run_makes_nothing,
+    it_says_what_it_serves_and_to_whom,
     foreground_removal_ends,
     lists_choose_by_labels,
     a_watch_goes_on_from_a_listing,

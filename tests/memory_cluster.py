@@ -15,8 +15,22 @@ from datetime import datetime, timezone
 from typing import Any
 
 from jupyterlab_ai_batch.errors import AdmissionRefusedError, QueueError, QueueForbiddenError
-from jupyterlab_ai_batch.queues.kueue.api import Change, ChangeKind, Json, Listing, Resource
+from jupyterlab_ai_batch.queues.kueue.api import (
+    EVENTS,
+    JOBS,
+    LOCAL_QUEUES,
+    PODS,
+    REVIEWS,
+    VISIBILITY,
+    WORKLOADS,
+    Change,
+    ChangeKind,
+    Json,
+    Listing,
+    Resource,
+)
 
+SERVED = frozenset({JOBS, PODS, EVENTS, WORKLOADS, LOCAL_QUEUES, VISIBILITY})
 Key = tuple[Resource, str]
 
 
@@ -34,6 +48,8 @@ class MemoryCluster:
     Attributes:
         failure: Raised by every request while set.
         refuse: Gives the admission's message for a body that is to be refused.
+        absent: Kinds that it does not serve.
+        account: User name of who asks.
         forbidden: (verb, str(resource)) pairs without the right to them.
         pending: What waits in each LocalQueue, as the visibility API tells; absent: it does not tell.
         requests: Of each (verb, resource), how many came.
@@ -43,6 +59,8 @@ class MemoryCluster:
         self.namespace = namespace
         self.failure: QueueError | None = None
         self.refuse: Callable[[Resource, Json], str | None] = lambda _resource, _body: None
+        self.absent: set[Resource] = set()
+        self.account = f"system:serviceaccount:{namespace}:notebook"
         self.forbidden: set[tuple[str, str]] = set()
         self.pending: dict[str, list[Json]] = {}
         self.requests: dict[tuple[str, str], int] = {}
@@ -214,15 +232,23 @@ class MemoryApi:
         name = f"{resource}/{subresource}" if subresource else str(resource)
         return (verb, name) not in self._cluster.forbidden
 
+    async def serves(self, resource: Resource) -> bool:
+        self._enter("get", resource, is_reading_versions=True)
+        return resource in SERVED - self._cluster.absent
+
+    async def identify(self) -> str:
+        self._enter("create", REVIEWS)
+        return self._cluster.account
+
     async def close(self) -> None:
         self.is_closed = True
 
-    def _enter(self, verb: str, resource: Resource) -> None:
+    def _enter(self, verb: str, resource: Resource, *, is_reading_versions: bool = False) -> None:
         cluster = self._cluster
         cluster.requests[(verb, resource.plural)] = cluster.requests.get((verb, resource.plural), 0) + 1
         if cluster.failure is not None:
             raise type(cluster.failure)(cluster.failure.message, details=cluster.failure.details)
-        if (verb, str(resource)) in cluster.forbidden:
+        if (verb, str(resource)) in cluster.forbidden and not is_reading_versions:
             raise QueueForbiddenError(f"Your server's account may not {verb} {resource}.")
 
 

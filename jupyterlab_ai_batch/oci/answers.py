@@ -116,7 +116,7 @@ def map_client_errors(origin: Origin) -> Iterator[None]:
         raise RegistryError(
             "The registry cannot prove that it is what it says: its certificate is not trusted.",
             hint=f"If {origin.address} uses certificates of your site, ask your admin to add its authority.",
-            details=details,
+            details={**details, "is_certificate": True},
         ) from exc
     except exceptions.ProxyError as exc:
         raise RegistryUnreachableError(

@@ -177,7 +177,7 @@ class Authenticator:
 
     def _parse_token(self, status: int, content: bytes) -> _Token:
         if status in (400, 401, 403):
-            raise denied(self._origin)
+            raise denied(self._origin, is_login=True)
         try:
             fields = json.loads(content) if status == 200 else {}  # noqa: PLR2004 - the HTTP status
             value = fields.get("token") or fields.get("access_token")
@@ -193,12 +193,13 @@ class Authenticator:
         return _Token(_check_token(value), self._clock() + max(life, _MINIMUM_LIFE_S) * _MARGIN)
 
 
-def denied(origin: Origin) -> RegistryDeniedError:
+def denied(origin: Origin, *, is_login: bool = False) -> RegistryDeniedError:
+    """``is_login``: who asks is not let in at all, whatever is asked for."""
     return RegistryDeniedError(
         "The registry does not let you in, or does not let you do this.",
         hint=f"Log in to {origin.address} with a container tool (`docker login` or `podman login`), "
         "or ask the admin of the registry for access.",
-        details={"registry": str(origin)},
+        details={"registry": str(origin), "is_login": is_login},
     )
 
 

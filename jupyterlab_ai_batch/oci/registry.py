@@ -27,6 +27,7 @@ from .sending import BlobSender
 from .tagging import delete_tag, list_tags
 from .transport import Transport
 from .transport_settings import TransportSettings
+from .trust import Origin
 from .uploads import Spool, Uploads
 
 THREADS = 4
@@ -108,6 +109,18 @@ class Registry:
     def sent_bytes(self) -> int:
         """Content of blobs sent so far; what the registry had already does not count."""
         return self._sender.sent_bytes
+
+    @property
+    def origin(self) -> Origin:
+        return self._repository.transport.origin
+
+    def try_upload(self) -> None:
+        """Whether a blob could be stored; none is.
+
+        Raises:
+            RegistryDeniedError: this user may not.
+        """
+        self._sender.try_upload()
 
     def has_blob(self, digest: str) -> bool:
         check_digest(digest)

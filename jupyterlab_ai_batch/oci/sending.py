@@ -54,6 +54,17 @@ class BlobSender:
             self._repository.transport.pause(delay)
         self._repository.present.add(spool.digest)
 
+    def try_upload(self) -> None:
+        """Begin an upload, and give it up: nothing is stored.
+
+        Raises:
+            RegistryDeniedError: this user may not.
+            RegistryError
+        """
+        path = self._repository.path("blobs/uploads/")
+        answer = self._repository.request("POST", path, actions="pull,push", body=Body.of(b""))
+        self._cancel(self._session_of(answer))
+
     def try_mount(self, digest: str, neighbour: str) -> bool:
         """Have a blob of another repository of the registry; False where the registry would not."""
         mounted, session = self._mount(digest, neighbour)

@@ -173,6 +173,7 @@ class Transport:
         """Send with what the registry asks for; at another origin, with nothing."""
         if Origin.of(url) != self.origin:
             return self._follow(method, url, headers, None, body)
+        shown = None
         for _ in range(3):  # without a token, with one that is no longer good, with a new one
             shown = self._authenticator.header(scope)
             answer = self._follow(method, url, headers, shown, body)
@@ -181,7 +182,8 @@ class Transport:
             answer.close()
             if not self._authenticator.answer(answer.headers("WWW-Authenticate"), scope, refused=shown):
                 break
-        raise denied(self.origin)
+        # A token says what it allows; a password that is shown is right or wrong.
+        raise denied(self.origin, is_login=shown is None or shown.startswith("Basic "))
 
     def _follow(
         self, method: str, url: str, headers: Mapping[str, str], authorization: str | None, body: Body | None

@@ -192,7 +192,7 @@ def _unusable_certificate(path: Path) -> RegistryError:
     return RegistryError(
         "A certificate file for the registry cannot be used.",
         hint=f"Check that {path} holds certificates in PEM form and can be read.",
-        details={"path": str(path)},
+        details={"path": str(path), "is_certificate": True},
     )
 
 

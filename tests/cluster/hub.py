@@ -214,11 +214,11 @@ def start_session(
     prepare_namespace(namespace, settings={**SETTINGS, **(settings or {})}, authority=authority)
     namespace.create(session_pod(environ=environ or {}, arguments=arguments))
     session = Session(namespace, namespace.wait_for_phase(SESSION, "Running")["status"]["podIP"])
-    wait_for("the server answers", lambda: _answers(session))
+    wait_for("the server answers", lambda: answers(session))
     return session
 
 
-def _answers(session: Session) -> bool:
+def answers(session: Session) -> bool:
     try:
         session.call("GET", "profiles")
     except urllib.error.HTTPError:

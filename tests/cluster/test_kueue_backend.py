@@ -23,6 +23,7 @@ from jupyterlab_ai_batch.queues.kueue.api_client import KubernetesApi
 from jupyterlab_ai_batch.queues.kueue.api_connection import ConnectionSettings
 from jupyterlab_ai_batch.queues.kueue.backend import KueueBackend
 from jupyterlab_ai_batch.queues.kueue.naming import job_name
+from jupyterlab_ai_batch.queues.kueue.preflight import Surroundings
 from jupyterlab_ai_batch.queues.kueue.settings import KueueProfile, KueueSettings
 from jupyterlab_ai_batch.words import OutputsState, SubmissionState
 from testbed.user_image import HOME
@@ -69,6 +70,7 @@ class User:
             open_repository=lambda: self.registry("users/alice", user="alice"),
             pod=session,
             python=PYTHON,
+            surroundings=Surroundings(probe_registry=lambda _image: None),
             now=lambda: datetime.now(timezone.utc),
         )
         try:
@@ -349,7 +351,7 @@ def test_preflight_finds_nothing_amiss(user: User):
         async with user.backend() as backend:
             checks = {check.name: check for check in await backend.preflight()}
             assert checks.pop("queue missing").ok is False
-            assert checks.pop("registry_secret").ok is None
+            assert {None} == {checks.pop(name).ok for name in ("registry_secret", "registry_authorities")}
             assert dict.fromkeys(checks, True) == {name: check.ok for name, check in checks.items()}, checks
             (reading,) = await backend.list_queues()
             assert ("batch", None, 0) == (reading.name, reading.slots, reading.waiting)

@@ -23,6 +23,7 @@ from jupyterlab_ai_batch.queues.kueue.backend import KueueBackend
 from jupyterlab_ai_batch.queues.kueue.cache import has_ended, is_owned_by
 from jupyterlab_ai_batch.queues.kueue.naming import RUN_VARIABLE, SUBMISSION_LABEL, job_name
 from jupyterlab_ai_batch.queues.kueue.pauses import Pauses
+from jupyterlab_ai_batch.queues.kueue.preflight import Surroundings
 from jupyterlab_ai_batch.queues.kueue.settings import KueueProfile, KueueSettings
 from tests.memory_cluster import MemoryApi, MemoryCluster, stamp
 from tests.session_pod import session_pod
@@ -56,6 +57,7 @@ class KueueWorld:
     """See LocalWorld.
 
     Attributes:
+        finding: What a probe of the registry finds amiss.
         pool: Plays Kueue, the Job controller and the kubelet while the story goes on.
     """
 
@@ -76,6 +78,8 @@ class KueueWorld:
         self.cluster.put(LOCAL_QUEUES, {"metadata": {"name": QUEUE}, "status": {"conditions": [condition("Active")]}})
         self.registry = base / "registry"
         self.pool = Pool(self.cluster, self.registry, base / "pods")
+        self.finding = None
+        self.settings = SETTINGS
         self._backends = []
         self.backend = self.connect()
 
@@ -83,16 +87,24 @@ class KueueWorld:
         """Another backend, as a second server has; on another home with ``data_dir``."""
         backend = KueueBackend(
             data_dir or self.data_dir,
-            settings=SETTINGS,
+            settings=self.settings,
             api=MemoryApi(self.cluster),
             open_repository=lambda: LayoutRepository(self.registry),
             pod=OWN_POD,
             python=sys.executable,
             now=lambda: datetime.now(timezone.utc),
+            surroundings=Surroundings(probe_registry=lambda _image: self.finding, account="notebook"),
             make_pauses=lambda: Pauses(first_s=0.02, longest_s=0.1),
         )
         self._backends.append(backend)
         return backend
+
+    def use_gpu(self, resource):
+        """From now on by a backend whose only profile asks for one."""
+        (kept,) = self.settings.profiles
+        wanted = replace(kept, gpu_resource=resource, profile=replace(kept.profile, gpu_slots=1))
+        self.settings = replace(self.settings, profiles=(wanted,))
+        self.backend = self.connect()
 
     def entry(self, submission_id, code, **options):
         return make_entry(submission_id, code, work_root=self.home, **{"queue": QUEUE, **options})

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from kueue_world import OWN_POD, QUEUE, condition
+from kueue_world import QUEUE, condition
 from queue_worlds import eventually, reach
 
 from jupyterlab_ai_batch.errors import (
@@ -414,43 +414,6 @@ def test_nothing_is_asked_while_nobody_looks(world, play):
 
 
 # --- before and after ------------------------------------------------------------------------------------------------
-
-
-def test_preflight_finds_what_is_missing(world, play):
-    """Each right, queue, registry and rule that stands in the way is named, with what to do."""
-
-    async def story():
-        good = {check.name: check for check in await world.backend.preflight()}
-        assert {True} == {check.ok for check in good.values()}
-        world.cluster.forbidden = {("watch", "jobs.batch"), ("list", "events")}
-        world.cluster.remove(LOCAL_QUEUES, QUEUE)
-        world.cluster.remove(PODS, OWN_POD)
-        await world.backend.close()
-        backend = world.connect()
-        backend._histories._open = unreachable
-        found = {check.name: check for check in await backend.preflight()}
-        expected = {"rights": False, "helpful_rights": None, f"queue {QUEUE}": False, "registry": False, "pod": False}
-        assert {**expected, "backend": True, "registry_secret": None} == {
-            name: check.ok for name, check in found.items()
-        }
-        assert "watch jobs.batch" in found["rights"].summary
-        assert "{apiGroups: [batch], resources: [jobs], verbs: [create, get, list, watch, delete]}" in (
-            found["rights"].resolution
-        )
-        assert all(found[name].resolution for name in ("registry_secret", *expected) if name != "registry")
-
-    play(story)
-
-
-def test_preflight_of_a_silent_cluster(world, play):
-    """A cluster that does not answer is what each check says; nothing is raised."""
-
-    async def story():
-        world.cluster.failure = QueueUnreachableError("connection refused")
-        found = {check.name: check for check in await world.backend.preflight()}
-        assert ("connection refused", True) == (found["rights"].summary, found["registry"].ok)
-
-    play(story)
 
 
 def test_queues_tell_what_their_users_may_know(world, play):

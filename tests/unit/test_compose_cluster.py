@@ -1,5 +1,6 @@
 """Whether jobs go to the cluster, and what is known of it then."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from jupyterlab_ai_batch import compose_cluster
 from jupyterlab_ai_batch.compose import BatchConfig, build_config
 from jupyterlab_ai_batch.errors import InvalidSubmissionError, QueueUnreachableError, SessionUnusableError
+from jupyterlab_ai_batch.oci.probe import Step
 from jupyterlab_ai_batch.queues.kueue import api_client, api_connection
 from jupyterlab_ai_batch.queues.kueue.settings import DEFAULT_ENVIRONMENT
 from jupyterlab_ai_batch.wire import dumps, loads
@@ -54,8 +56,8 @@ def in_pod(tmp_path, monkeypatch):
     return tmp_path
 
 
-def choose(environ=POD, **settings):
-    return compose_cluster.choose_cluster({**SETTINGS, **settings}, environ=environ)
+def choose(environ=POD, *, is_prepared=False, **settings):
+    return compose_cluster.choose_cluster({**SETTINGS, **settings}, environ=environ, is_prepared=is_prepared)
 
 
 def test_from_a_prepared_pod_jobs_go_to_the_cluster(in_pod):
@@ -137,3 +139,36 @@ def test_the_configuration_travels(in_pod, tmp_path):
     assert "hidden" not in text
     assert json.loads(text)["cluster"]["settings"]["namespace"] == "user-alice"
     assert config.profiles[0].name == "slice"
+
+
+@pytest.mark.parametrize(
+    ("environ", "settings", "is_found"),
+    [(POD, {}, True), ({}, {}, False), (POD, {"repository": None}, False), (POD, {"backend": "local"}, False)],
+)
+def test_what_an_admin_meant(tmp_path, monkeypatch, environ, settings, is_found):
+    """Without a token and without a queue it is the cluster all the same, and nobody is asked."""
+    monkeypatch.setattr(api_connection, "SERVICE_ACCOUNT", tmp_path)
+    monkeypatch.setattr(api_client, "KubernetesApi", None)
+    assert is_found == (choose(environ, is_prepared=True, **settings) is not None)
+
+
+def test_a_probe_without_credentials(tmp_path):
+    """A file that should have been mounted is missed before anybody is asked."""
+    config = choose(is_prepared=True, registry_auth_file=tmp_path / "config.json")
+    found = compose_cluster.probe_registry(config, {}, None)
+    assert (Step.NO_LOGIN, "registry.example") == (found.step, found.origin.host)
+
+
+@pytest.mark.parametrize(
+    ("claims", "name"),
+    [({"kubernetes.io": {"serviceaccount": {"name": "notebook"}}}, "notebook"), ({"sub": "x"}, ""), ([], "")],
+)
+def test_whose_token_it_is(tmp_path, claims, name):
+    """As its claims say; a token of another kind says nothing."""
+    middle = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    (tmp_path / "token").write_text(f"e30.{middle}.x")
+    assert name == api_connection.read_account(tmp_path)
+
+
+def test_no_token(tmp_path):
+    assert api_connection.read_account(tmp_path) == ""

@@ -39,6 +39,8 @@ class Resource:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
 
+# Only created, to ask what they are about; never stored.
+REVIEWS = Resource(version="authentication.k8s.io/v1", plural="selfsubjectreviews")
 JOBS = Resource(version="batch/v1", plural="jobs")
 PODS = Resource(version="v1", plural="pods")
 EVENTS = Resource(version="v1", plural="events")
@@ -139,6 +141,14 @@ class ClusterApi(Protocol):
 
     async def may(self, verb: str, resource: Resource, *, subresource: str = "") -> bool:
         """Whether this account has the right to it."""
+        ...
+
+    async def serves(self, resource: Resource) -> bool:
+        """Whether the cluster has such objects in this version at all."""
+        ...
+
+    async def identify(self) -> str:
+        """The user name of this account; a ServiceAccount's is ``system:serviceaccount:NAMESPACE:NAME``."""
         ...
 
     async def close(self) -> None:

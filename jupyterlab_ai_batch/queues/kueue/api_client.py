@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from ...errors import QueueError
 from . import api_errors
-from .api import PODS, VISIBILITY, Change, ChangeKind, Json, Listing, Resource
+from .api import PODS, REVIEWS, VISIBILITY, Change, ChangeKind, Json, Listing, Resource
 from .api_answers import (
     as_object,
     check_answer,
@@ -183,6 +183,21 @@ class KubernetesApi:
         request = self._request(verb, resource, subresource)
         answer = await self._ask(_Call(request=request, method="POST", path=_ACCESS_REVIEWS, body=body))
         return as_object(as_object(answer).get("status")).get("allowed") is True
+
+    async def serves(self, resource: Resource) -> bool:
+        call = _Call(request=self._request("get", resource), method="GET", path=f"/apis/{resource.version}")
+        answer = await self._ask(call, absent=(HTTPStatus.NOT_FOUND,))
+        served = as_object(answer).get("resources")
+        names = [as_object(one).get("name") for one in served] if isinstance(served, list) else []
+        return resource.plural in names
+
+    async def identify(self) -> str:
+        body = {"apiVersion": REVIEWS.version, "kind": "SelfSubjectReview"}
+        path = f"/apis/{REVIEWS.version}/{REVIEWS.plural}"
+        call = _Call(request=self._request("create", REVIEWS), method="POST", path=path, body=body)
+        answer = as_object(await self._ask(call))
+        name = as_object(as_object(answer.get("status")).get("userInfo")).get("username")
+        return name if isinstance(name, str) else ""
 
     async def close(self) -> None:
         await self._connection.close()

@@ -6,6 +6,8 @@ The client is imported and set up in a thread: that takes most of a second and r
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -76,6 +78,17 @@ class Connection:
             if self._client is not None:
                 await self._client.close()
                 self._client = None
+
+
+def read_account(service_account: Path) -> str:
+    """The name of the ServiceAccount that a pod's token is for; empty when it does not say."""
+    try:
+        claims = (service_account / "token").read_text(encoding="ascii").split(".")[1]
+        said = json.loads(base64.urlsafe_b64decode(f"{claims}=="))
+        name = said["kubernetes.io"]["serviceaccount"]["name"]
+    except (OSError, ValueError, IndexError, KeyError, TypeError, RecursionError):
+        return ""
+    return name if isinstance(name, str) else ""
 
 
 def import_client() -> None:

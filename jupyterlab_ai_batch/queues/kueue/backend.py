@@ -35,7 +35,7 @@ from .naming import MANAGED_BY, MANAGED_BY_LABEL, job_name
 from .notifier import Notifier
 from .paths import KueuePaths, is_safe_id
 from .pauses import Pauses
-from .preflight import Preflight
+from .preflight import Preflight, Surroundings
 from .queue_numbers import BACKEND, QueueNumbers
 from .reading_logs import LogRequest, number_logs, read_attempt_log
 from .repository import OutputsRepository
@@ -63,6 +63,7 @@ class KueueBackend:
         pod: str,
         python: str,
         now: Callable[[], datetime],
+        surroundings: Surroundings,
         container: str | None = None,
         user_id: int | None = None,
         group_id: int | None = None,
@@ -76,6 +77,7 @@ class KueueBackend:
             python: Interpreter in the server's image that has this package.
             user_id, group_id: Of the server's process; None takes the pod's word for them.
             now: Aware UTC.
+            surroundings: What ``preflight`` looks at besides the cluster.
         """
         self._api = api
         self._settings = settings
@@ -97,7 +99,7 @@ class KueueBackend:
         self._submitter = Submitter(
             api, settings, pod=pod, container=container, python=python, user_id=user_id, group_id=group_id
         )
-        self._preflight = Preflight(api, settings, self._submitter, self._histories, now=now)
+        self._preflight = Preflight(api, settings, self._submitter, surroundings, self._paths, now=now)
         self._seen: dict[str, QueueEntry | None] = {}
         self._tidier = Tidier(api, self._memory, self._paths, self._layout, now=now)
 

@@ -27,7 +27,7 @@ def export_yaml(job: Mapping[str, Any]) -> str:
     its metadata.
     """
     lines = ["# kubectl apply -f THIS_FILE", *(f"# needs in the namespace: {line}" for line in _needs(job))]
-    return "\n".join([*lines, _dump(_strip(job))])
+    return "\n".join([*lines, dump_yaml(_strip(job))])
 
 
 def _strip(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +77,8 @@ def _needs(job: Mapping[str, Any]) -> Iterator[str]:
         yield f"a ServiceAccount {name}"
 
 
-def _dump(document: Mapping[str, Any]) -> str:
+def dump_yaml(document: Mapping[str, Any]) -> str:
+    """Block style; what any reader of YAML takes for a number or a word of its own is quoted."""
     import yaml
 
     class Dumper(yaml.SafeDumper):

@@ -41,6 +41,11 @@ class KueuePaths:
         return self.all_logs / submission_id
 
     @property
+    def cluster_queues(self) -> Path:
+        """Which ClusterQueue each LocalQueue belonged to when it was last seen: a JSON object."""
+        return self.root / "cluster-queues.json"
+
+    @property
     def outputs(self) -> Path:
         """An OCI image layout with the latest OutputSets."""
         return self.root / "outputs"

@@ -3,52 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from ...errors import BatchError
+from ...errors import AdmissionRefusedError, BatchError, QueueError, QueueForbiddenError, QueueUnreachableError
 from ...models import PreflightCheck, QueueEntry, RunSpec, Submission
 from ...words import SubmissionState
-from .api import EVENTS, JOBS, LOCAL_QUEUES, PODS, VISIBILITY, WORKLOADS, ClusterApi, Json, Resource
-from .histories import Histories
-from .json_fields import field, records, word
+from . import fixes, fixes_network
+from .api import EVENTS, PODS, ClusterApi, Json
+from .events import parse_events
+from .fixes_network import Rule
+from .naming import MANAGED_BY, MANAGED_BY_LABEL
+from .paths import KueuePaths
+from .preflight_objects import Sightings, check_object
+from .preflight_queues import QueueChecks
+from .preflight_registry import Probe, RegistryChecks
+from .preflight_rights import check_helpful, check_needed
+from .refusals import find_remedy
 from .settings import KueueSettings
-from .submitting import Submitter, why_inactive
+from .submitting import Submitter
+
+LIMIT_S = 15.0
+_MOUNTED = "c.KubeSpawner.automount_service_account_token = True"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Right:
-    """One line of a Role."""
+class Surroundings:
+    """What is known here of cluster and registry without asking either.
 
-    resource: Resource
-    verbs: Sequence[str]
-    subresource: str = ""
+    Attributes:
+        probe_registry: How far one gets with the user's repository, or with reading an image; blocks.
+        account: The ServiceAccount of this server as its token says; empty: nobody knows.
+        api_host, api_port: Of the API server.
+    """
 
-    @property
-    def rule(self) -> str:
-        """In YAML."""
-        target = f"{self.resource.plural}/{self.subresource}" if self.subresource else self.resource.plural
-        group = self.resource.group or '""'
-        return f"- {{apiGroups: [{group}], resources: [{target}], verbs: [{', '.join(self.verbs)}]}}"
-
-    def __str__(self) -> str:
-        return f"{self.resource}/{self.subresource}" if self.subresource else str(self.resource)
-
-
-# Without the first group nothing works, without the second less is explained and checked.
-NEEDED = (
-    Right(resource=JOBS, verbs=("create", "get", "list", "watch", "delete")),
-    Right(resource=PODS, verbs=("get", "list", "watch")),
-    Right(resource=PODS, subresource="log", verbs=("get",)),
-    Right(resource=WORKLOADS, verbs=("list", "watch")),
-)
-HELPFUL = (
-    Right(resource=PODS, verbs=("create",)),
-    Right(resource=LOCAL_QUEUES, verbs=("get",)),
-    Right(resource=VISIBILITY, subresource="pendingworkloads", verbs=("get",)),
-    Right(resource=EVENTS, verbs=("list", "watch")),
-)
+    probe_registry: Probe
+    account: str = ""
+    api_host: str = ""
+    api_port: int = 443
 
 
 class Preflight:
@@ -59,118 +52,162 @@ class Preflight:
         api: ClusterApi,
         settings: KueueSettings,
         submitter: Submitter,
-        histories: Histories,
+        surroundings: Surroundings,
+        paths: KueuePaths,
         *,
         now: Callable[[], datetime],
     ) -> None:
         self._api = api
         self._settings = settings
         self._submitter = submitter
-        self._histories = histories
         self._now = now
+        self._surroundings = surroundings
+        self._api_rules: Sequence[Rule] = fixes_network.api_rules(surroundings.api_host, surroundings.api_port)
+        self._queues = QueueChecks(api, settings, paths)
+        self._registry = RegistryChecks(surroundings.probe_registry, settings, api_rules=self._api_rules)
 
     async def run(self) -> Sequence[PreflightCheck]:
         """Never raises a BatchError: what fails is a check that does not hold."""
-        needed, helpful, registry, secret, pod, *queues = await asyncio.gather(
-            self._check_rights("rights", NEEDED, is_needed=True),
-            self._check_rights("helpful_rights", HELPFUL, is_needed=False),
-            self._check_registry(),
-            self._check_secret(),
-            self._check_pod(),
-            *map(self._check_queue, self._settings.queues),
-        )
         place = f"Jobs run in the cluster, in the namespace {self._settings.namespace}."
         where = PreflightCheck(name="backend", ok=True, summary=place)
-        return [where, needed, helpful, *queues, registry, secret, pod]
-
-    async def _check_rights(self, name: str, rights: Sequence[Right], *, is_needed: bool) -> PreflightCheck:
-        asked = [(right, verb) for right in rights for verb in right.verbs]
-        try:
-            answers = await asyncio.gather(
-                *(self._api.may(verb, right.resource, subresource=right.subresource) for right, verb in asked)
-            )
-        except BatchError as exc:
-            return _failed(name, exc)
-        missing = [pair for pair, allowed in zip(asked, answers, strict=True) if not allowed]
-        if not missing:
-            summary = "Your server's account may submit, watch and cancel jobs."
-            return PreflightCheck(
-                name=name, ok=True, summary=summary if is_needed else "Your server's account may see why a job waits."
-            )
-        words = ", ".join(f"{verb} {right}" for right, verb in missing)
-        rules = "; ".join(dict.fromkeys(right.rule for right, _ in missing))
-        return PreflightCheck(
-            name=name,
-            ok=False if is_needed else None,
-            summary=f"Your server's account lacks rights in the namespace {self._api.namespace}: {words}.",
-            resolution=f"Ask your admin to add to its Role there: {rules}",
+        cluster, registry = await asyncio.gather(
+            self._check_cluster(), _within(LIMIT_S, "registry", self._registry.check_repository())
         )
+        return [where, *cluster, registry]
 
-    async def _check_queue(self, queue: str) -> PreflightCheck:
-        name = f"queue {queue}"
+    async def _check_cluster(self) -> Sequence[PreflightCheck]:
+        """Without an answer of the API server, that alone."""
         try:
-            found = await self._api.get(LOCAL_QUEUES, queue)
-        except BatchError as exc:
-            return _failed(name, exc, ok=None)
-        reason = "it does not exist." if found is None else why_inactive(found)
-        if reason is None:
-            return PreflightCheck(name=name, ok=True, summary=f"The queue {queue} takes jobs.")
-        return PreflightCheck(
-            name=name,
-            ok=False,
-            summary=f"The queue {queue} takes no jobs: {reason}",
-            resolution=f"Ask your admin for an active LocalQueue {queue} in the namespace {self._api.namespace}.",
+            user = await asyncio.wait_for(self._api.identify(), LIMIT_S)
+        except (BatchError, asyncio.TimeoutError) as exc:
+            return [self._unreached(exc)]
+        reached = PreflightCheck(name="api", ok=True, summary=f"The API server answers, to {user}.")
+        checks = (
+            ("rights", check_needed(self._api, user)),
+            ("helpful_rights", check_helpful(self._api, user)),
+            ("kueue", self._queues.check_kueue()),
+            ("positions", self._queues.check_positions()),
+            *((f"queue {name}", self._queues.check_queue(name)) for name in self._settings.queues),
+            ("pod", self._check_pod()),
+            ("base_image", self._check_image()),
         )
+        rest, objects = await asyncio.gather(
+            asyncio.gather(*(_within(LIMIT_S, name, check) for name, check in checks)), self._check_objects()
+        )
+        return [reached, *rest, *objects]
 
-    async def _check_registry(self) -> PreflightCheck:
-        try:
-            await self._histories.with_repository(lambda repository: next(iter(repository.tag_names()), None))
-        except BatchError as exc:
-            return _failed("registry", exc)
-        repository = self._settings.repository
-        return PreflightCheck(name="registry", ok=True, summary=f"The repository {repository} can be read.")
-
-    async def _check_secret(self) -> PreflightCheck:
-        """Nobody but an admin may look at Secrets; one that this server's own pod uses is there."""
-        name, secret = "registry_secret", self._settings.registry_secret
-        if not secret:
-            return PreflightCheck(name=name, ok=True, summary="Jobs reach the registry without a Secret.")
-        try:
-            pod = await self._submitter.own_pod()
-        except BatchError as exc:
-            return _failed(name, exc, ok=None)
-        if secret in _secrets_of(pod):
-            return PreflightCheck(
-                name=name, ok=True, summary=f"The Secret {secret} is there: your server uses it, too."
+    def _unreached(self, error: Exception) -> PreflightCheck:
+        """The API server says nothing, or nothing to this account."""
+        failed = PreflightCheck(name="api", ok=False, summary=_late("The cluster"))
+        if isinstance(error, BatchError):
+            failed = replace(failed, summary=error.message, resolution=error.hint or "")
+        if isinstance(error, QueueForbiddenError):
+            name = self._surroundings.account or "notebook"
+            return replace(
+                failed,
+                summary=f"{failed.summary} Their ServiceAccount is {name}, if it is still there.",
+                resolution="Ask your admin to make that ServiceAccount; then restart your server.",
+                fix=fixes.service_account(self._settings.namespace, name),
             )
-        return PreflightCheck(
-            name=name,
-            ok=None,
-            summary=f"Whether the Secret {secret}, which jobs need, is there cannot be told from here.",
-            resolution="A job without it fails at once, and says so; ask your admin for it then.",
+        if isinstance(error, QueueError) and error.details.get("path"):
+            says = ("then restart the server; its ServiceAccount is c.KubeSpawner.service_account",)
+            return replace(failed, fix=fixes.commands(_MOUNTED, says=says))
+        rules = [fixes_network.dns_rule(), *self._api_rules]
+        address = f"{self._surroundings.api_host}:{self._surroundings.api_port}"
+        says = (f"if the API server answers others at {address}:",)
+        return replace(
+            failed,
+            resolution="Ask your admin whether a NetworkPolicy lets your pod reach the API server.",
+            fix=fixes_network.egress(self._api.namespace, rules, says=says),
         )
 
     async def _check_pod(self) -> PreflightCheck:
         """Everything that a Job takes over from this server's pod, through all rules of the cluster."""
+        profiles = [kept.profile.name for kept in self._settings.profiles]
+        refusals = [found for found in await asyncio.gather(*map(self._try_out, profiles)) if found is not None]
+        taken = PreflightCheck(name="pod", ok=True, summary="The cluster would take a job like this server.")
+        return refusals[0] if refusals else taken
+
+    async def _try_out(self, profile: str) -> PreflightCheck | None:
+        """None: the cluster would take a job of this profile."""
         try:
-            await self._submitter.try_out(_sample_entry(self._settings, self._now()))
-        except BatchError as exc:
-            return _failed("pod", exc)
-        return PreflightCheck(name="pod", ok=True, summary="The cluster would take a job like this server.")
+            await self._submitter.try_out(_sample_entry(self._settings, profile, self._now()))
+        except (AdmissionRefusedError, QueueUnreachableError) as exc:
+            return self._refused(exc, profile)
+        return None
+
+    def _refused(self, error: BatchError, profile: str) -> PreflightCheck:
+        remedy = find_remedy(error.message, namespace=self._api.namespace, profile=profile)
+        if remedy is None:
+            return _failed("pod", error)
+        return PreflightCheck(
+            name="pod",
+            ok=False,
+            summary=f"{remedy.cause}. {error.message}",
+            resolution="Show this to your admin, with the lines below.",
+            fix=remedy.fix,
+        )
+
+    async def _check_image(self) -> PreflightCheck:
+        return await self._registry.check_image((await self._submitter.session()).image)
+
+    async def _check_objects(self) -> Sequence[PreflightCheck]:
+        """The Secret and the ConfigMap of jobs: nobody but an admin may look at them."""
+        settings = self._settings
+        wanted = (
+            ("registry_secret", "Secret", settings.registry_secret),
+            ("registry_authorities", "ConfigMap", settings.registry_ca_config_map),
+        )
+        seen, own_pod = await asyncio.gather(self._look_around(), self._own_pod())
+        server = settings.repository.partition("/")[0]
+        lines = {
+            "Secret": lambda name: fixes.registry_secret(settings.namespace, name, server),
+            "ConfigMap": lambda name: fixes.authorities(settings.namespace, name),
+        }
+        return [
+            check_object(name, kind, value, fix=lines[kind](value), own_pod=own_pod, seen=seen)
+            for name, kind, value in wanted
+            if value
+        ]
+
+    async def _look_around(self) -> Sightings:
+        """What the account may not see did not happen."""
+        lists = await asyncio.gather(
+            asyncio.wait_for(self._api.list(EVENTS), LIMIT_S),
+            asyncio.wait_for(self._api.list(PODS, labels=f"{MANAGED_BY_LABEL}={MANAGED_BY}"), LIMIT_S),
+            return_exceptions=True,
+        )
+        events, pods = ([] if isinstance(found, BaseException) else list(found.items) for found in lists)
+        return Sightings(parse_events(events), pods, self._now())
+
+    async def _own_pod(self) -> Json | None:
+        try:
+            return await asyncio.wait_for(self._submitter.own_pod(), LIMIT_S)
+        except (BatchError, asyncio.TimeoutError):
+            return None
 
 
-def _secrets_of(pod: Json | None) -> set[str]:
-    volumes = records(field(pod, "spec", "volumes"))
-    pulls = records(field(pod, "spec", "imagePullSecrets"))
-    names = [*(field(volume, "secret", "secretName") for volume in volumes), *(pull.get("name") for pull in pulls)]
-    return {word(name) for name in names}
+async def _within(limit_s: float, name: str, check: Awaitable[PreflightCheck]) -> PreflightCheck:
+    """The check, or that it failed, in time."""
+    try:
+        return await asyncio.wait_for(check, limit_s)
+    except QueueForbiddenError as exc:  # what is missing is said once, with the rights
+        return _failed(name, exc, ok=None)
+    except BatchError as exc:
+        return _failed(name, exc)
+    except asyncio.TimeoutError:
+        return PreflightCheck(name=name, ok=None, summary=_late("Whoever should answer this"))
+
+
+def _late(who: str) -> str:
+    return f"{who} gives no answer within {LIMIT_S:.0f} seconds."
 
 
 def _failed(name: str, error: BatchError, *, ok: bool | None = False) -> PreflightCheck:
     return PreflightCheck(name=name, ok=ok, summary=error.message, resolution=error.hint or "")
 
 
-def _sample_entry(settings: KueueSettings, now: datetime) -> QueueEntry:
+def _sample_entry(settings: KueueSettings, profile: str, now: datetime) -> QueueEntry:
     """A Submission that is never made."""
     submission = Submission(
         id="preflight",
@@ -179,7 +216,7 @@ def _sample_entry(settings: KueueSettings, now: datetime) -> QueueEntry:
         notebook_path="preflight.ipynb",
         backend="kueue",
         target="kueue",
-        profile=settings.profiles[0].profile.name,
+        profile=profile,
         queue=settings.queues[0],
         created_at=now,
         observed_at=now,

@@ -77,12 +77,15 @@ class Submitter:
         await self._create(entry, job)
 
     async def try_out(self, entry: QueueEntry) -> None:
-        """Have the cluster look at a Submission's pod, and make nothing.
+        """Have the cluster, and Kueue's webhook, look at a Submission's Job and pod; nothing is made.
 
         Raises:
             AdmissionRefusedError, QueueError
         """
-        await self._check_pod(await self.build(entry))
+        job = await self.build(entry)
+        await asyncio.gather(
+            self._api.create(PODS, build_pod(job), dry_run=True), self._api.create(JOBS, job, dry_run=True)
+        )
 
     async def build(self, entry: QueueEntry) -> dict[str, Any]:
         """The Job of a Submission, as it is submitted.
