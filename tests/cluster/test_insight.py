@@ -72,6 +72,8 @@ def test_two_users_and_a_full_pool(session: Session, pool: Pool, make_namespace:
     classes = ("slots", "mine", "others_batch", "interactive", "free", "interactive_waiting")
     assert [queue["pool"][name] for name in classes] == [2, 2, 0, 0, 0, 0]
     assert queue["pool"]["resource"] == GPU
+    (profile,) = session.call("GET", "profiles")["profiles"]
+    assert profile["available"] == 0
     share = queue["share"]
     assert share["used"] > 0
     assert share["summary"].endswith("1 submission of others goes before your next one."), share

@@ -162,6 +162,13 @@ def cluster_queue(*, pending=0, **resources):
     quotas = [{"name": kinds[kind], "nominalQuota": quota} for kind, (quota, _) in resources.items()]
     totals = [{"name": kinds[kind], "total": total} for kind, (_, total) in resources.items()]
     return {
-        "spec": {"resourceGroups": [{"flavors": [{"name": "a", "resources": quotas}]}]},
+        "spec": {
+            "resourceGroups": [
+                {
+                    "coveredResources": [quota["name"] for quota in quotas],
+                    "flavors": [{"name": "a", "resources": quotas}],
+                }
+            ]
+        },
         "status": {"pendingWorkloads": pending, "flavorsReservation": [{"name": "a", "resources": totals}]},
     }

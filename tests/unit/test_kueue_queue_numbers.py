@@ -94,6 +94,20 @@ def test_without_the_right_the_pool_is_unknown():
     run(story)
 
 
+def test_what_could_start_now():
+    """By profile, from the same answers; unknown without the pool's numbers."""
+
+    async def story(world):
+        assert await world.numbers.available() == {"slice": 1}
+        await world.read()
+        assert world.asked(POOL) == 2
+        world.cluster.remove(CLUSTER_QUEUES, "sessions")
+        world.now += INTERVAL_S
+        assert await world.numbers.available() == {"slice": None}
+
+    run(story)
+
+
 def test_an_old_pool_explains_nothing():
     async def story(world):
         await world.read()

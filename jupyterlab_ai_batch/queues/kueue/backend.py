@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -212,7 +213,9 @@ class KueueBackend:
         return await self._numbers.read(self._lookout.first_position)
 
     async def list_profiles(self) -> Sequence[Profile]:
-        return [profile.profile for profile in self._settings.profiles]
+        available = await self._numbers.available()
+        shapes = [profile.profile for profile in self._settings.profiles]
+        return [replace(shape, available=available[shape.name]) for shape in shapes]
 
     async def preflight(self) -> Sequence[PreflightCheck]:
         return await self._preflight.run()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from ...errors import QueueError, QueueForbiddenError
 from ...models import PoolReading, QueuePosition, QueueReading
 from .api import CLUSTER_QUEUES, LOCAL_QUEUES, ClusterApi, Json, Resource
+from .availability import count_available
 from .fair_share import read_share
 from .json_fields import field, whole
 from .pool import read_pool, reserved
@@ -40,6 +42,7 @@ class QueueNumbers:
         self._asking = asyncio.Lock()
         self._local: Mapping[str, Json] = {}
         self._pool: PoolReading | None = None
+        self._members: Mapping[str, Json] = {}
         self._read_at: float | None = None
         self._pool_again_at = 0.0
         self._resources = frozenset(profile.gpu_resource for profile in settings.profiles if profile.gpu_resource)
@@ -50,42 +53,61 @@ class QueueNumbers:
         Raises:
             QueueError: the cluster does not tell.
         """
-        async with self._asking:
-            if self._read_at is None or self._clock() >= self._read_at + INTERVAL_S:
-                await self._ask()
+        await self._refresh()
         return [self._reading(name, queue, first(name)) for name, queue in self._local.items()]
+
+    async def available(self) -> Mapping[str, int | None]:
+        """How many Attempts of each profile could start now, by its name; None where that cannot be told."""
+        with suppress(QueueError):
+            await self._refresh()
+        default = self._local.get(self._settings.queues[0], {})
+        queue = self._members.get(str(field(default, "spec", "clusterQueue")))
+        return {
+            profile.profile.name: count_available(profile, queue, [*self._members.values()])
+            if queue is not None
+            else None
+            for profile in self._settings.profiles
+        }
 
     @property
     def pool(self) -> PoolReading | None:
         """As it was read last, unless that is long ago; asks nobody."""
         return self._pool if self._read_at is not None and self._clock() < self._read_at + OLD_S else None
 
+    async def _refresh(self) -> None:
+        async with self._asking:
+            if self._read_at is None or self._clock() >= self._read_at + INTERVAL_S:
+                await self._ask()
+
     async def _ask(self) -> None:
         names = self._settings.queues
         queues = await asyncio.gather(*(self._get_or_nothing(LOCAL_QUEUES, name) for name in names))
         self._local = {name: queue for name, queue in zip(names, queues, strict=True) if queue is not None}
-        self._pool = await self._ask_pool()
-        self._read_at = self._clock()
-
-    async def _ask_pool(self) -> PoolReading | None:
-        queues = self._settings.pool_queues
-        names = (*queues.interactive, *queues.batch)
-        if not queues.batch or not self._resources or self._clock() < self._pool_again_at:
-            return None
-        try:
-            found = await asyncio.gather(*(self._api.get(CLUSTER_QUEUES, name) for name in names))
-        except QueueForbiddenError:
-            self._pool_again_at = self._clock() + REFUSED_S
-            return None
-        except QueueError:
-            return None
-        return read_pool(
-            {name: queue for name, queue in zip(names, found, strict=True) if queue is not None},
-            queues=queues,
+        self._members = await self._ask_members()
+        self._pool = read_pool(
+            self._members,
+            queues=self._settings.pool_queues,
             resources=self._resources,
             mine=self._mine(),
             observed_at=self._now(),
         )
+        self._read_at = self._clock()
+
+    async def _ask_members(self) -> Mapping[str, Json]:
+        """The pool's ClusterQueues by name; empty where some are missing, may not be seen, or do not answer."""
+        queues = self._settings.pool_queues
+        names = (*queues.interactive, *queues.batch)
+        if not queues.batch or self._clock() < self._pool_again_at:
+            return {}
+        try:
+            found = await asyncio.gather(*(self._api.get(CLUSTER_QUEUES, name) for name in names))
+        except QueueForbiddenError:
+            self._pool_again_at = self._clock() + REFUSED_S
+            return {}
+        except QueueError:
+            return {}
+        members = {name: queue for name, queue in zip(names, found, strict=True) if queue is not None}
+        return members if len(members) == len(names) else {}
 
     def _mine(self) -> int:
         batch = self._settings.pool_queues.batch
