@@ -5,7 +5,7 @@ VENV_PYTHON := .venv/bin/python
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-.PHONY: help setup setup-tests demo test test-cluster test-evictions lab lint format docs bench bench-jobs bench-snapshot bench-scale bench-cluster fuzz dist clean
+.PHONY: help setup setup-tests demo test test-cluster lab lint format docs bench bench-jobs bench-snapshot bench-scale bench-cluster bench-users test-evictions fuzz dist clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
@@ -67,6 +67,14 @@ bench-cluster: setup ## measure jobs on a cluster that is built here (root, Go; 
 	@$(VENV_PYTHON) -m testbed run $(VENV_PYTHON) benchmarks/cluster_insight.py --json benchmarks/results/insight.json
 	@cp benchmarks/results/cluster.json docs/cluster-performance.json
 	@cp benchmarks/results/insight.json docs/cluster-insight.json
+	@$(VENV_PYTHON) tools/write_docs.py
+
+bench-users: setup ## measure 200 users with 20 submissions each, and a server's memory (root, Go; about 20 minutes)
+	@$(PYTHON) tools/prepare.py --cluster
+	@$(VENV_PYTHON) -m testbed run --fake-nodes 20 $(VENV_PYTHON) benchmarks/cluster_users.py --json benchmarks/results/users.json
+	@$(VENV_PYTHON) -m testbed run $(VENV_PYTHON) benchmarks/cluster_memory.py --json benchmarks/results/memory.json
+	@cp benchmarks/results/users.json docs/cluster-users.json
+	@cp benchmarks/results/memory.json docs/cluster-memory.json
 	@$(VENV_PYTHON) tools/write_docs.py
 
 FUZZ_SECONDS ?= 300

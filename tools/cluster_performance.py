@@ -70,6 +70,75 @@ def insight_part(figures: dict[str, Any]) -> str:
     )
 
 
+def users_part(figures: dict[str, Any]) -> str:
+    idle, looked_at, submitting, unseen = (figures[name] for name in ("idle", "looked_at", "submitting", "unseen"))
+    users, submissions = figures["users"], figures["submissions"]
+    per_submission = submitting["ours"] / submissions
+    rows = [
+        [words, f"{found['seconds']:.0f} s", *per_second(found, users)]
+        for words, found in (
+            ("a tab of everybody is open, nothing of theirs waits or runs", idle),
+            ("everybody hands in", submitting),
+            ("everything waits or runs, every tab is looked at", looked_at),
+            ("the same, nobody looks", unseen),
+        )
+    ]
+    states = ", ".join(f"{count} {state}" for state, count in sorted(figures["states"].items()))
+    return "\n\n".join(
+        [
+            "## Many users",
+            (
+                "Measured by `make bench-users` (`benchmarks/cluster_users.py`) on the [testbed](testbed.md): "
+                f"{users} users with {submissions} submissions, each user with a namespace, the docs' Role and its "
+                "token, a LocalQueue, and a service of this package; pods are played by KWOK, and their logs are left "
+                "out. Requests are counted where they are made, a watch as one."
+            ),
+            f"{machine_words(figures)} Load average before: {figures['load_before']:.1f}.",
+            table(["while", "for", "requests per second", "of each user", "API server in all"], rows),
+            (
+                f"An idle tab costs {idle['per_tab_per_s']:.4f} requests per second; target at most"
+                f" {idle['limit']:.2f}: {verdict(met=idle['per_tab_per_s'] <= idle['limit'])}. Handing in takes"
+                f" {per_submission:.1f} requests and {submitting['each_s']['median_s']:.2f} s in the median"
+                f" ({submitting['each_s']['p95_s']:.2f} s for 95 %) with 16 at a time. In the end: {states}. Queues and"
+                " a page of the list:"
+                f" {looked_at['list_s']['median_s'] * 1000:.0f} ms in the median,"
+                f" {looked_at['list_s']['p95_s'] * 1000:.0f} ms for 95 %, all users in one process."
+            ),
+        ]
+    )
+
+
+def per_second(found: dict[str, Any], users: int) -> list[str]:
+    return [f"{found['ours_per_s']:.2f}", f"{found['ours_per_s'] / users:.4f}", f"{found['api_server_per_s']:.0f}"]
+
+
+def memory_part(figures: dict[str, Any]) -> str:
+    memory = figures["memory"]
+    kinds = {"rss": "resident", "pss": "proportional share", "private_dirty": "private, written"}
+    rows = [
+        [words, *(f"{memory[side][kind] / 1e6:.1f} MB" for side in ("with", "without", "added"))]
+        for kind, words in kinds.items()
+    ]
+    return "\n\n".join(
+        [
+            "## Memory",
+            (
+                "Measured by `make bench-users` (`benchmarks/cluster_memory.py`): the process of a Jupyter server in a "
+                f"pod, with the extension while it watches {figures['submissions']} submissions on the cluster and "
+                "lists them, and without it."
+            ),
+            f"{machine_words(figures)} Load average before: {figures['load_before']:.1f}.",
+            table(["memory", "with", "without", "added"], rows),
+            (
+                f"Target: at most {memory['limit_bytes'] / 1e6:.0f} MB added:"
+                f" {verdict(met=memory['added']['rss'] <= memory['limit_bytes'])}. A page of the list takes"
+                f" {figures['list']['median_s'] * 1000:.0f} ms in the median,"
+                f" {figures['list']['max_s'] * 1000:.0f} ms at most."
+            ),
+        ]
+    )
+
+
 def tail(found: dict[str, Any]) -> list[str]:
     return [str(found["count"]), *(f"{found[name]:.2f} s" for name in ("median_s", "p95_s", "max_s"))]
 

@@ -127,6 +127,8 @@ PARTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "performance.json": jobs_part,
     "cluster-performance.json": cluster_performance.cluster_part,
     "cluster-insight.json": cluster_performance.insight_part,
+    "cluster-users.json": cluster_performance.users_part,
+    "cluster-memory.json": cluster_performance.memory_part,
     "snapshot-performance.json": snapshot_performance.rivals_part,
     "snapshot-scale.json": snapshot_performance.scale_part,
 }

@@ -16,7 +16,7 @@ from testbed.places import ROOT
 from testbed.user_image import GROUP, HOME, USER
 
 from .objects import SECURITY
-from .queues import GPU
+from .queues import GPU, Pool
 from .reach import Cluster, Namespace, wait_for
 
 IMAGE = "registry.testbed:5000/base/user:v1"
@@ -52,12 +52,22 @@ SETTINGS = {
 }
 
 
-def objects_of_docs() -> Sequence[dict[str, Any]]:
-    """ServiceAccount, Role and RoleBinding, as docs/cluster.md has them."""
+def objects_of_docs(section: str = "role") -> Sequence[dict[str, Any]]:
+    """ServiceAccount, Role and RoleBinding, as docs/cluster.md has them, or what is in another section."""
     text = (ROOT / "docs/cluster.md").read_text()
-    block = re.search(r"<!-- begin: role -->\n```yaml\n(.*?)```", text, re.DOTALL)
+    block = re.search(rf"<!-- begin: {section} -->\n```yaml\n(.*?)```", text, re.DOTALL)
     assert block is not None
     return list(yaml.safe_load_all(block[1]))
+
+
+def readers_of(pool: Pool) -> Sequence[dict[str, Any]]:
+    """The right to a pool's numbers, as docs/cluster.md gives it."""
+    objects = objects_of_docs("pool")
+    for body in objects:
+        body["metadata"]["name"] = body.get("roleRef", body["metadata"])["name"] = pool.name
+        for rule in body.get("rules", ()):
+            rule["resourceNames"] = [f"{pool.name}-{name}" for name in rule["resourceNames"]]
+    return objects
 
 
 def prepare_namespace(namespace: Namespace, *, settings: Mapping[str, Any], authority: str) -> None:

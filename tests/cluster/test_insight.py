@@ -1,15 +1,11 @@
 """Why a job waits, as its user is told: the same that Kueue says, by class, and nobody's names."""
 
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import yaml
 
-from testbed.places import ROOT
-
-from .hub import WAITS, Session, start_session
+from .hub import WAITS, Session, readers_of, start_session
 from .objects import QUEUE_LABEL, pod, pod_spec
 from .queues import GPU, SLEEP, Kueue, Pool, batch_job
 from .reach import Cluster, Namespace, Testbed, wait_for
@@ -24,19 +20,11 @@ def pool(kueue: Kueue) -> Pool:
 
 @pytest.fixture
 def pool_role(cluster: Cluster, pool: Pool) -> Iterator[None]:
-    """The right to the pool's numbers, as docs/cluster.md gives it."""
-    text = (ROOT / "docs/cluster.md").read_text()
-    block = re.search(r"<!-- begin: pool -->\n```yaml\n(.*?)```", text, re.DOTALL)
-    assert block is not None
-    made = []
-    for body in yaml.safe_load_all(block[1]):
-        body["metadata"]["name"] = body.get("roleRef", body["metadata"])["name"] = pool.name
-        for rule in body.get("rules", ()):
-            rule["resourceNames"] = [f"{pool.name}-{name}" for name in rule["resourceNames"]]
+    objects = readers_of(pool)
+    for body in objects:
         cluster.create(body)
-        made.append(body)
     yield
-    for body in made:
+    for body in objects:
         cluster.delete(body["apiVersion"], body["kind"], body["metadata"]["name"])
 
 
