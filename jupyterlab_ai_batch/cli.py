@@ -93,7 +93,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_waiting(resubmit)
     _add(commands, "export", "a Submission to a cluster as YAML that kubectl apply takes", with_id=True)
     _add(commands, "queues", "the queues that you may use, and how busy they are")
-    _add(commands, "profiles", "the resource shapes that you may ask for")
+    profiles = _add(commands, "profiles", "the resource shapes that you may ask for")
+    profiles.add_argument("--notebook", metavar="PATH", help="say how they fit what this notebook has used")
     _add_snapshot(commands)
     _add(commands, "doctor", "check that a notebook can be captured and run here")
     return parser

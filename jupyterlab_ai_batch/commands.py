@@ -249,8 +249,13 @@ async def run_export(options: argparse.Namespace) -> int:
 
 
 async def run_profiles(options: argparse.Namespace) -> int:
-    async with open_service(options) as service:
-        profiles = await service.profiles()
+    root_dir, path = None, None
+    if options.notebook:
+        notebook = Path.cwd() / options.notebook
+        root_dir = choose_root(notebook, None)
+        path = notebook.relative_to(root_dir).as_posix()
+    async with open_service(options, root_dir=root_dir) as service:
+        profiles = await service.profiles(path)
     _print({"profiles": to_json(profiles)} if options.json else presenting.format_profiles(profiles))
     return EXIT_OK
 

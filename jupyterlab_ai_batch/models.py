@@ -66,6 +66,20 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What an Attempt has used so far, all of its processes together.
+
+    Attributes:
+        peak_memory_bytes: The most at one moment, looked at every few seconds, without the page cache; None where that
+            cannot be told.
+        cpu_s: Seconds of processor time.
+    """
+
+    peak_memory_bytes: int | None = None
+    cpu_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One admission to run; an Eviction ends an Attempt, not a Submission.
 
@@ -76,6 +90,7 @@ class Attempt:
         saved_at: When its last files were stored; None when it stored none.
         time_lost_s: Run time that an Eviction threw away, 0 otherwise: all of it; with ``resume`` what was after
             ``saved_at``, for the next Attempt has the files of that moment.
+        usage: As its runner said last.
     """
 
     number: int
@@ -86,6 +101,7 @@ class Attempt:
     ended_because: str = ""
     saved_at: datetime | None = None
     time_lost_s: float = 0.0
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +148,7 @@ class OutputSet:
         pod_uid: Of the pod that stored it, which is the Attempt; empty where no pod did.
         log_sha256: Hex digest of the Attempt's log so far (``outputset.open_log``); empty where none is kept with it.
         log_bytes: Its size.
+        usage: Of the Attempt until then.
     """
 
     submission_id: str
@@ -144,6 +161,7 @@ class OutputSet:
     pod_uid: str = ""
     log_sha256: str = ""
     log_bytes: int = 0
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +195,7 @@ class Profile:
         gpu_slots: GPU slots (whole GPUs or MIG devices) that one Attempt occupies.
         memory_bytes: Limit enforced on the Attempt where the system can; None means none.
         available: How many Attempts of this shape could start now; None when not known.
+        hint: Whether it fits what the user's own runs have used, in one sentence; empty where there is nothing to say.
     """
 
     name: str
@@ -186,6 +205,7 @@ class Profile:
     gpu_slots: int = 0
     default_max_duration_s: int | None = None
     available: int | None = None
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,7 +118,10 @@ def _attempt_words(attempt: Attempt) -> str:
     lasted_s = max((attempt.ended_at - attempt.started_at).total_seconds(), 0)
     words = f"{attempt.ended_by or 'ended'} at {_local(attempt.ended_at)}, after {lasted_s:.0f} s"
     because = f", {attempt.ended_because}" if attempt.ended_because else ""
-    return f"{words}{because}; {attempt.time_lost_s:.0f} s lost" if because or attempt.time_lost_s else words
+    lost = f"; {attempt.time_lost_s:.0f} s lost" if because or attempt.time_lost_s else ""
+    peak = attempt.usage.peak_memory_bytes if attempt.usage else None
+    used = f"; at most {size_words(peak)} of memory" if peak else ""
+    return f"{words}{because}{lost}{used}"
 
 
 def format_merge(report: MergeReport) -> str:
@@ -180,7 +183,9 @@ def format_profiles(profiles: Sequence[Profile]) -> str:
         )
         for profile in profiles
     )
-    return format_table(("PROFILE", "CPU", "MEMORY", "GPU SLOTS", "FREE NOW", "TITLE"), rows)
+    table = format_table(("PROFILE", "CPU", "MEMORY", "GPU SLOTS", "FREE NOW", "TITLE"), rows)
+    hints = (f"{profile.name}: {printable(profile.hint)}" for profile in profiles if profile.hint)
+    return "\n".join([table, *hints])
 
 
 def format_checks(checks: Sequence[PreflightCheck]) -> str:

@@ -43,6 +43,7 @@ from .observing import mark_unwritten
 from .oci.port import BlobStore
 from .planning import plan_in_child
 from .queues.port import QueueBackend, StoredOutputs
+from .rightsize import hint_for
 from .tasks import end_tasks
 from .validation import CheckedNotebook, NotebookParameters, check_notebook, check_request
 from .watching import Watcher, capture_cancelled
@@ -53,6 +54,7 @@ MAX_KEY_CHARS = 200
 PLANS_AT_ONCE = 2
 _REBUILT = "rebuilt_at"
 
+MAX_RECENT = 50  # finished Submissions that hints are made of
 CollectableStates = frozenset(
     {SubmissionState.COLLECTING, SubmissionState.SUCCEEDED, SubmissionState.FAILED, SubmissionState.CANCELLED}
 )
@@ -547,8 +549,28 @@ class SubmissionService:
         self._watcher.look()
         return await self._backend.list_queues()
 
-    async def profiles(self) -> Sequence[Profile]:
-        return await self._backend.list_profiles()
+    async def profiles(self, notebook: str | None = None) -> Sequence[Profile]:
+        """What this user may ask for, the default first, each with a hint from the user's own runs.
+
+        Args:
+            notebook: API path: where this one has run with a profile, only its runs count.
+        """
+        profiles = await self._backend.list_profiles()
+        return await asyncio.to_thread(self._with_hints, profiles, notebook)
+
+    def _with_hints(self, profiles: Sequence[Profile], notebook: str | None) -> Sequence[Profile]:
+        finished = self._finished(None)
+        own = self._finished(notebook) if notebook is not None else ()
+        hinted = []
+        for profile in profiles:
+            of_notebook = [run for run in own if run.profile == profile.name]
+            hinted.append(replace(profile, hint=hint_for(profile, profiles, of_notebook or finished)))
+        return hinted
+
+    def _finished(self, notebook: str | None) -> Sequence[Submission]:
+        states = [state for state in SubmissionState if state.is_terminal]
+        page = self._ledger.page(states=states, notebook=notebook, limit=MAX_RECENT)
+        return [from_json(Submission, item) for item in json.loads(page.json)]
 
     async def preflight(self) -> Sequence[PreflightCheck]:
         return await self._backend.preflight()

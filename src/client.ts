@@ -185,8 +185,9 @@ export class BatchClient {
       .queues;
   }
 
-  async profiles(): Promise<readonly wire.IProfile[]> {
-    return (await this._call(wire.profiles, 'profiles')).profiles;
+  async profiles(notebookPath: string): Promise<readonly wire.IProfile[]> {
+    const query = new URLSearchParams({ notebook: notebookPath }).toString();
+    return (await this._call(wire.profiles, `profiles?${query}`)).profiles;
   }
 
   preflight(): Promise<wire.IPreflight> {

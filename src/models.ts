@@ -83,6 +83,14 @@ export interface IProgress {
 }
 
 /**
+ * What an Attempt has used: the most memory at one moment, and seconds of processor time.
+ */
+export interface IUsage {
+  readonly peak_memory_bytes: number | null;
+  readonly cpu_s: number;
+}
+
+/**
  * One admission to run. `ended_by` is a finished state or the Eviction's reason.
  */
 export interface IAttempt {
@@ -96,6 +104,7 @@ export interface IAttempt {
   /** When its last files were stored. */
   readonly saved_at: string | null;
   readonly time_lost_s: number;
+  readonly usage: IUsage | null;
 }
 
 export interface ISnapshotSummary {
@@ -233,6 +242,8 @@ export interface IProfile {
   readonly gpu_slots: number;
   readonly default_max_duration_s: number | null;
   readonly available: number | null;
+  /** Whether it fits what the user's own runs have used; empty where there is nothing to say. */
+  readonly hint: string;
 }
 
 /**

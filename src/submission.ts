@@ -55,7 +55,7 @@ export class SubmitFlow {
     const submission = await openSubmitDialog({
       services: {
         client: {
-          profiles: () => client.profiles(),
+          profiles: path => client.profiles(path),
           queues: () => client.queues(),
           parameters: path => saved.then(() => client.parameters(path)),
           plan: (request, signal) =>

@@ -40,6 +40,7 @@ import {
   type IProfile,
   type IProgress,
   type IQueuePosition,
+  type IUsage,
   type IQueueReading,
   type ISecretFinding,
   type ISnapshotPlan,
@@ -75,6 +76,11 @@ const progress = object<IProgress>({
   cell_started_at: nullable(time)
 });
 
+const usage = object<IUsage>({
+  peak_memory_bytes: nullable(number),
+  cpu_s: withDefault(number, 0)
+});
+
 const attempt = object<IAttempt>({
   number: number,
   admitted_at: time,
@@ -83,7 +89,8 @@ const attempt = object<IAttempt>({
   ended_by: nullable(text),
   ended_because: withDefault(text, ''),
   saved_at: nullable(time),
-  time_lost_s: withDefault(number, 0)
+  time_lost_s: withDefault(number, 0),
+  usage: nullable(usage)
 });
 
 const snapshotSummary = object<ISnapshotSummary>({
@@ -195,7 +202,8 @@ const profile = object<IProfile>({
   memory_bytes: nullable(number),
   gpu_slots: withDefault(number, 0),
   default_max_duration_s: nullable(number),
-  available: nullable(number)
+  available: nullable(number),
+  hint: withDefault(text, '')
 });
 
 export const profiles = object<{ readonly profiles: readonly IProfile[] }>({

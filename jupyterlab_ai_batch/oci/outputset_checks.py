@@ -6,7 +6,7 @@ import hashlib
 import re
 
 from ..errors import SnapshotCorruptError
-from ..models import OutputFile, OutputSet
+from ..models import OutputFile, OutputSet, Usage
 from ..words import FileChange
 
 MAX_FILES = 1_000_000
@@ -15,6 +15,7 @@ MAX_NAME_BYTES = 255
 MAX_FILE_BYTES = 1 << 62
 MAX_LOG_BYTES = 1 << 30
 MAX_MODE = 0o7777
+MAX_CPU_S = 1e12
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -53,12 +54,20 @@ def check_output_set(output_set: OutputSet) -> OutputSet:
         raise corrupt("its log has no digest")
     if not 0 <= output_set.log_bytes <= MAX_LOG_BYTES:
         raise corrupt("its log's size is out of range")
+    _check_usage(output_set.usage)
     return output_set
 
 
 def corrupt(what: str) -> SnapshotCorruptError:
     """The error of an OutputSet that cannot be read; ``what`` says why."""
     return SnapshotCorruptError(f"The outputs of this Submission cannot be read: {what}.", details={"reason": what})
+
+
+def _check_usage(usage: Usage | None) -> None:
+    if usage is None:
+        return
+    if not 0 <= (usage.peak_memory_bytes or 0) <= MAX_FILE_BYTES or not 0 <= usage.cpu_s <= MAX_CPU_S:
+        raise corrupt("what it says to have used is out of range")
 
 
 def _check_file(file: OutputFile) -> None:

@@ -23,7 +23,8 @@ class ProfilesHandler(BatchAPIHandler):
     @web.authenticated
     @authorized
     async def get(self) -> None:
-        self.answer({"profiles": await (await self.get_service()).profiles()})
+        notebook = self.get_argument("notebook", None)
+        self.answer({"profiles": await (await self.get_service()).profiles(notebook)})
 
 
 class PreflightHandler(BatchAPIHandler):

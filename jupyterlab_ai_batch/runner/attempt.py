@@ -16,6 +16,7 @@ from .checkpoint import Outbox
 from .keeping import Keeper, describe_stored
 from .kernel import INTERRUPT_SHARE, Kernel, adopt_orphans
 from .progress import Reporter
+from .usage import UsageMeter
 
 if TYPE_CHECKING:
     from .execute import JobClient
@@ -35,12 +36,14 @@ class AttemptRun:
         reporter: Reporter,
         stop: asyncio.Event,
         outbox: Outbox,
+        meter: UsageMeter,
     ) -> None:
         self._spec = spec
         self._reporter = reporter
         self._stop = stop
         self._kernel = Kernel(spec.kernel_name, reporter)
         self._outbox = outbox
+        self._meter = meter
         self._keeper = Keeper(outbox, reporter, interval_s=spec.checkpoint_interval_s, grace_s=spec.grace_s)
         self._error: Mapping[str, Any] | None = None
         self._stopped = False
@@ -107,6 +110,7 @@ class AttemptRun:
         stopped = asyncio.create_task(self._stop.wait())
         refused = asyncio.create_task(self._keeper.refused.wait())
         beat = asyncio.create_task(self._keeper.store_now_and_then(lambda: self._content(client)))
+        metering = asyncio.create_task(self._meter.watch())
         try:
             await asyncio.wait({cells, stopped, refused}, return_when=asyncio.FIRST_COMPLETED)
             if cells.done():
@@ -123,7 +127,8 @@ class AttemptRun:
             await asyncio.wait({cells}, timeout=self._spec.grace_s * INTERRUPT_SHARE)
             return False
         finally:
-            tasks = (cells, stopped, refused, beat)
+            self._meter.look()
+            tasks = (cells, stopped, refused, beat, metering)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -22,6 +22,7 @@ from ..words import FileChange
 from .attempt_log import AttemptLog, LogPart
 from .destination import Destination
 from .resuming import Former, Resumed, Say, resume
+from .usage import UsageMeter
 
 EXECUTED_NOTEBOOK = "executed.ipynb"
 LOG_FILE = "log.txt"
@@ -38,6 +39,7 @@ class Outbox:
 
     Args:
         log: Stored with each OutputSet; None: the log is kept by whoever started the runner.
+        meter: Says what was used so far; None: nobody looks.
 
     Raises (every method): StorageError, StorageFullError, SnapshotCorruptError.
     """
@@ -48,12 +50,14 @@ class Outbox:
         destination: Destination,
         *,
         log: AttemptLog | None = None,
+        meter: UsageMeter | None = None,
         clock: Callable[[], datetime],
         started_ns: int,
     ) -> None:
         self._spec = spec
         self._destination = destination
         self._log = log
+        self._meter = meter
         self._clock = clock
         self._path = Path(spec.outbox)
         self._started_ns = started_ns
@@ -103,7 +107,12 @@ class Outbox:
         self._resumed = self._destination.with_former(put_in_place)
         if self._resumed is not None:
             self._last = replace(
-                self._resumed.output_set, attempt=self._spec.attempt, pod_uid="", log_sha256="", log_bytes=0
+                self._resumed.output_set,
+                attempt=self._spec.attempt,
+                pod_uid="",
+                log_sha256="",
+                log_bytes=0,
+                usage=None,
             )
 
     def give_up(self) -> None:
@@ -187,6 +196,7 @@ class Outbox:
             files=tuple(sorted(files, key=lambda file: file.path)),
             log_sha256=log.sha256,
             log_bytes=log.size_bytes,
+            usage=None if self._meter is None else self._meter.usage,
         )
 
     def _open_known(self, notebook: bytes | None) -> OpenFile:

@@ -29,6 +29,7 @@ from .progress import LineStream, Reporter
 if TYPE_CHECKING:
     from .attempt_log import AttemptLog
     from .checkpoint import Outbox
+    from .usage import UsageMeter
 
 FAILED = 1
 USAGE = 64
@@ -100,9 +101,11 @@ async def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     from .attempt import AttemptRun
+    from .usage import UsageMeter
 
-    outbox = _make_outbox(spec, log, pod_uid, clock=clock, started_ns=started_ns)
-    attempt = AttemptRun(spec, reporter, stop, outbox)
+    meter = UsageMeter(is_alone=bool(spec.outputs_to))
+    outbox = _make_outbox(spec, log, pod_uid, meter, clock=clock, started_ns=started_ns)
+    attempt = AttemptRun(spec, reporter, stop, outbox, meter)
     try:
         return await attempt.execute()
     except BatchError as exc:
@@ -120,20 +123,26 @@ async def run(
 
 
 def _make_outbox(
-    spec: RunSpec, log: AttemptLog | None, pod_uid: str, *, clock: Callable[[], datetime], started_ns: int
+    spec: RunSpec,
+    log: AttemptLog | None,
+    pod_uid: str,
+    meter: UsageMeter,
+    *,
+    clock: Callable[[], datetime],
+    started_ns: int,
 ) -> Outbox:
     from .checkpoint import Outbox
     from .destination import LayoutDestination
 
     if not spec.outputs_to:
         here = LayoutDestination(Path(spec.outbox), former=[Path(path) for path in spec.former])
-        return Outbox(spec, here, clock=clock, started_ns=started_ns)
+        return Outbox(spec, here, meter=meter, clock=clock, started_ns=started_ns)
     from .claim import Claim
     from .remote import open_repository
 
     claim = Claim(spec.submission_id, pod_uid=pod_uid, notebook=spec.notebook, clock=clock)
     destination = open_repository(spec, claim, environ=dict(os.environ))
-    return Outbox(spec, destination, log=log, clock=clock, started_ns=started_ns)
+    return Outbox(spec, destination, log=log, meter=meter, clock=clock, started_ns=started_ns)
 
 
 def _take_stdout() -> BinaryIO:

@@ -45,6 +45,9 @@ def test_a_notebook_runs_and_comes_home(start: Start):
     submission = session.submit("study/a.ipynb")
     seen = session.wait_for(submission)
     assert (seen["backend"], seen["state"], seen["outputs"]["state"]) == ("kueue", "succeeded", "collected"), seen
+    usage = seen["attempts"][-1]["usage"]
+    assert 2**20 < usage["peak_memory_bytes"] < 2**29, usage
+    assert usage["cpu_s"] > 0
     assert session.read("study/result.txt") == "42"
     assert "hello" in session.read(seen["executed_notebook"])
     wait_for("the Job is gone", lambda: session.namespace.job(f"ai-batch-{submission}") is None)

@@ -28,6 +28,9 @@ def test_one_command_brings_the_results_home(user):
     assert "n is 21\n" in user.outputs_of(submission["executed_notebook"])
     assert submission["outputs"]["state"] == "collected"
     assert [attempt["ended_by"] for attempt in submission["attempts"]] == ["succeeded"]
+    usage = submission["attempts"][-1]["usage"]
+    assert usage["peak_memory_bytes"] > 2**20
+    assert usage["cpu_s"] > 0
     assert user.json("logs", short)["text"].count("n is 21") == 1
     assert [item["id"] for item in user.json("list", "--state", "succeeded")["submissions"]] == [submission["id"]]
 

@@ -98,6 +98,7 @@ def _stored_attempt(output_set: OutputSet, digest: str, known: StoredAttempt | N
             started_at=began_at,
             ended_at=output_set.stored_at if output_set.complete else None,
             saved_at=output_set.stored_at if output_set.files else None,
+            usage=output_set.usage,
         ),
         digest=digest,
         pod_uid=output_set.pod_uid,

@@ -210,8 +210,10 @@ class AttemptRun:
         try:
             stored = read_outbox(self._run_paths.outbox, submission_id=self._id, attempt=self._number)
             if stored is not None:
-                stored_at = stored.output_set.stored_at
-                self._queue.set_outputs(self._id, self._number, summarise(stored), stored_at=stored_at)
+                found = stored.output_set
+                self._queue.set_outputs(
+                    self._id, self._number, summarise(stored), stored_at=found.stored_at, usage=found.usage
+                )
         except BatchError as exc:
             self._bench.logger.warning("%s: stored outputs: %s", self._id, exc.message)
 

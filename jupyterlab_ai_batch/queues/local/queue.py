@@ -8,7 +8,7 @@ from datetime import datetime
 
 from ... import wire
 from ...errors import SubmissionNotFoundError
-from ...models import Explanation, OutputsSummary, Profile, Progress, QueueEntry
+from ...models import Explanation, OutputsSummary, Profile, Progress, QueueEntry, Usage
 from ...words import SubmissionState
 from ..explanations import cancelled_by_user, cancelling
 from . import explanations
@@ -223,11 +223,13 @@ class LocalQueue:
         with self.database.write() as connection:
             connection.execute("UPDATE entries SET progress = ? WHERE id = ?", (encode(progress), submission_id))
 
-    def set_outputs(self, submission_id: str, number: int, outputs: OutputsSummary, *, stored_at: datetime) -> None:
+    def set_outputs(
+        self, submission_id: str, number: int, outputs: OutputsSummary, *, stored_at: datetime, usage: Usage | None
+    ) -> None:
         with self.database.write() as connection:
             connection.execute(
                 "UPDATE attempts SET outputs = ? WHERE id = ? AND number = ?",
-                (encode_outputs(outputs, stored_at=stored_at), submission_id, number),
+                (encode_outputs(outputs, stored_at=stored_at, usage=usage), submission_id, number),
             )
 
     def end_attempt(

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from ... import wire
-from ...models import Attempt, Explanation, OutputsSummary, Profile, Progress, QueueEntry
+from ...models import Attempt, Explanation, OutputsSummary, Profile, Progress, QueueEntry, Usage
 from ...words import SubmissionState
 from .explanations import EVICTED_BECAUSE
 
@@ -56,15 +56,16 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Dated:
+class _Beside:
     """What is kept of an OutputSet beside its summary."""
 
     stored_at: datetime | None = None
+    usage: Usage | None = None
 
 
-def encode_outputs(outputs: OutputsSummary, *, stored_at: datetime) -> str:
-    """One JSON object of both; ``parse_attempt`` reads it back."""
-    return encode({**wire.to_json(outputs), "stored_at": stored_at})
+def encode_outputs(outputs: OutputsSummary, *, stored_at: datetime, usage: Usage | None) -> str:
+    """One JSON object of all; ``parse_attempt`` reads it back."""
+    return encode({**wire.to_json(outputs), "stored_at": stored_at, "usage": wire.to_json(usage)})
 
 
 def encode(record: Any) -> str:
@@ -88,6 +89,7 @@ def parse_entry(row: sqlite3.Row) -> EntryRecord:
 
 
 def parse_attempt(row: sqlite3.Row) -> AttemptRecord:
+    beside = wire.loads(_Beside, row["outputs"]) if row["outputs"] else _Beside()
     return AttemptRecord(
         attempt=Attempt(
             number=row["number"],
@@ -96,8 +98,9 @@ def parse_attempt(row: sqlite3.Row) -> AttemptRecord:
             ended_at=wire.parse_time(row["ended_at"]) if row["ended_at"] else None,
             ended_by=row["ended_by"],
             ended_because=EVICTED_BECAUSE.get(row["ended_by"], ""),
-            saved_at=wire.loads(_Dated, row["outputs"]).stored_at if row["outputs"] else None,
+            saved_at=beside.stored_at,
             time_lost_s=row["time_lost_s"],
+            usage=beside.usage,
         ),
         pid=row["pid"],
         pid_started=row["pid_started"],

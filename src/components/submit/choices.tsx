@@ -288,7 +288,9 @@ function profileLimit(
 function profileResources(profile: IProfile, trans: TranslationBundle): string {
   const resources =
     formatProfile(profile, trans) || trans.__('No limit on CPU and memory');
-  return profile.available === null
-    ? resources
-    : trans.__('%1 · %2 free now', resources, profile.available);
+  const facts =
+    profile.available === null
+      ? resources
+      : trans.__('%1 · %2 free now', resources, profile.available);
+  return profile.hint === '' ? facts : `${facts}. ${profile.hint}`;
 }

@@ -223,9 +223,11 @@ export class SubmitModel implements IDisposable {
     this._fieldsReady = this._loadFields();
     await Promise.all([
       this._fieldsReady,
-      this._settle(client.profiles(), 'profile').then(profiles => {
-        this._set({ profiles });
-      }),
+      this._settle(client.profiles(this.notebookPath), 'profile').then(
+        profiles => {
+          this._set({ profiles });
+        }
+      ),
       this._settle(client.queues(), 'queue').then(queues => {
         this._set({ queues });
       }),
