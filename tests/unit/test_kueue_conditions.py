@@ -140,7 +140,7 @@ FULL = "insufficient unused quota for nvidia.com/mig-1g.5gb in flavor mig, 1 mor
                 },
                 ("queued", "requeued"),
             )
-            for reason in ("BackoffFinished", "Reactivated", "LocalQueueRestarted")
+            for reason in ("BackoffFinished", "Reactivated", "ClusterQueueRestarted", "LocalQueueRestarted")
         ),
         # 9. Waiting for the first time; test_kueue_pending has every reason.
         (
