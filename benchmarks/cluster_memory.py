@@ -80,9 +80,15 @@ def browse(session: Session) -> None:
 
 
 def memory_of(session: Session) -> dict[str, int]:
-    """Bytes of process 1: resident, and its share of what several have."""
-    said = session.run("cat /proc/1/smaps_rollup")
-    found = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in said.splitlines()[1:]}
+    """Bytes of the server's process, which is the largest: resident, and its share of what several have."""
+    said = session.run("for each in /proc/[0-9]*; do cat $each/smaps_rollup 2>/dev/null || true; done")
+    processes = [parse_rollup(part) for part in said.split("[rollup]")[1:]]
+    return max(processes, key=lambda found: found["rss"])
+
+
+def parse_rollup(text: str) -> dict[str, int]:
+    lines = [line.split() for line in text.splitlines() if line.endswith(" kB")]
+    found = {name.rstrip(":"): int(size) * 1024 for name, size, _ in lines}
     return {name.lower(): found[name] for name in ("Rss", "Pss", "Private_Dirty")}
 
 
