@@ -102,7 +102,12 @@ def users_part(figures: dict[str, Any]) -> str:
                 f" ({submitting['each_s']['p95_s']:.2f} s for 95 %) with 16 at a time. In the end: {states}. Queues and"
                 " a page of the list:"
                 f" {looked_at['list_s']['median_s'] * 1000:.0f} ms in the median,"
-                f" {looked_at['list_s']['p95_s'] * 1000:.0f} ms for 95 %, all users in one process."
+                f" {looked_at['list_s']['p95_s'] * 1000:.0f} ms for 95 %, all users in one process, which is then busy."
+            ),
+            (
+                "Positions are asked for until 40 s after the last look: of the last line's requests"
+                f" {unseen['by_kind'].get('get pendingworkloads', 0)} of {unseen['ours']} are that, the others watches"
+                " that are opened anew."
             ),
         ]
     )
